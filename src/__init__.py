@@ -1,0 +1,14 @@
+"""GPT-2 in TensorFlow 2, module by module, in the order in which a sentence passes through them.
+
+    encoder                  text to tokens and back
+    load_dataset             files to chunks of tokens, chunks to windows
+    model                    tokens to logits; the loss
+    memory_saving_gradients  recompute activations instead of remembering them
+    accumulate               the mean gradient of several small batches
+    checkpoint               a directory to a model and back
+    sample                   logits to the next token, and the loop around it
+    generation               a prompt to texts
+    training                 the loop that fine-tunes
+
+Beside them: model_directory (which folder a name means), flags (command lines).
+"""

@@ -1,0 +1,88 @@
+"""Which directory a model's name means.
+
+A model directory holds OpenAI's files: hparams.json, encoder.json, vocab.bpe, and a TensorFlow
+checkpoint. A run directory of the trainer holds the same, so its path is a model's name as well.
+"""
+
+import os
+import sys
+
+# OpenAI renamed its two smaller models when it counted their parameters again; the weights are
+# the same (openai/gpt-2, issue 209).
+ALIASES = {'117M': '124M', '124M': '117M', '345M': '355M', '355M': '345M'}
+SIZES = ('124M', '355M', '774M', '1558M')
+
+VOCABULARY = ('encoder.json', 'vocab.bpe')
+ARCHITECTURE = ('hparams.json', *VOCABULARY)
+WHOLE = (*ARCHITECTURE, 'checkpoint')
+
+
+class DefaultName(str):
+    """The name of a model that nobody typed: the one model that is there may stand in for it."""
+
+
+DEFAULT = DefaultName('124M')
+
+
+def find(model_name, models_dir='models', needs=WHOLE):
+    """The path of a model's directory that has all the files in `needs`.
+
+    Tried in turn: `models_dir/model_name`; the folder of its alias; `model_name` as a path; and
+    where nobody typed the name, the only model in `models_dir`. Whatever is used in place of what
+    was typed is named on stderr. Where only the vocabulary is needed, any size that OpenAI
+    released will do, because all share it.
+
+    Raises:
+        ValueError: no such directory, or files missing in it; the message says what to type.
+    """
+    models_dir = os.path.expanduser(os.path.expandvars(models_dir))
+    # JSON-minded tools may pass numbers on; a name is text.
+    model_name = model_name if isinstance(model_name, str) else str(model_name)
+    typed = os.path.join(models_dir, model_name)
+    if _has(typed, needs):
+        return typed
+    for path in _stand_ins(model_name, models_dir, needs):
+        if _has(path, needs):
+            if path != model_name:
+                print(f'{typed} is not there; using {path}', file=sys.stderr)
+            return path
+    raise ValueError(_nothing_found(typed, model_name, models_dir, needs))
+
+
+def _stand_ins(model_name, models_dir, needs):
+    """Paths that may serve in place of `models_dir/model_name`, best first."""
+    if model_name in ALIASES:
+        yield os.path.join(models_dir, ALIASES[model_name])
+    if os.sep in model_name or model_name in (os.curdir, os.pardir):
+        yield model_name
+    if isinstance(model_name, DefaultName):
+        there = names(models_dir, needs)
+        if len(there) == 1:
+            yield os.path.join(models_dir, there[0])
+    if set(needs) <= set(VOCABULARY) and model_name in (*SIZES, *ALIASES):
+        for name in (*SIZES, *ALIASES):
+            yield os.path.join(models_dir, name)
+
+
+def names(models_dir, needs=WHOLE):
+    """The names of the models in `models_dir` that have all the files in `needs`, sorted."""
+    if not os.path.isdir(models_dir):
+        return []
+    return sorted(n for n in os.listdir(models_dir) if _has(os.path.join(models_dir, n), needs))
+
+
+def _has(path, needs):
+    return all(os.path.isfile(os.path.join(path, name)) for name in needs)
+
+
+def _nothing_found(typed, model_name, models_dir, needs):
+    there = names(models_dir, needs)
+    path = next((p for p in (typed, model_name) if os.path.isdir(p)), None)
+    missing = [n for n in needs if path and not os.path.isfile(os.path.join(path, n))]
+    problem = f'{path} has no {" and no ".join(missing)}' if path else f'There is no {typed}'
+    if there and not isinstance(model_name, DefaultName):
+        return f'{problem}. In {models_dir} there are: {", ".join(there)}'
+    if there:
+        return f'{problem}. Choose one with --model_name: {", ".join(there)}'
+    download = model_name if model_name in (*SIZES, *ALIASES) else DEFAULT
+    return f'{problem}. Download a model: python3 download_model.py {download}'
