@@ -2,8 +2,8 @@
 
 A checkpoint `model-N` is a TensorFlow bundle, `model-N.index` and `model-N.data-00000-of-00001`,
 of the model's variables alone, beside a `model-N.meta` with the graph that holds them. The file
-`checkpoint` names the last five and `counter` holds N. What a resume needs besides, the trainer's
-state, lies in a bundle of its own, `state-N`, so that every program that reads GPT-2 reads `model-N`.
+`checkpoint` names the last five and `counter` holds N. What else a resume needs lies in a bundle of
+its own, `state-N`, so that every program that reads GPT-2 can read `model-N`.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def latest(directory):
 
 
 def _named(directory):
-    """The checkpoints in the file `checkpoint`: the latest, then all that are kept, oldest first."""
+    """What the file `checkpoint` names: the latest, then all that are kept, oldest first."""
     path = os.path.join(directory, 'checkpoint')
     if not os.path.exists(path):
         return []
@@ -59,6 +59,17 @@ def _named(directory):
     if not named:
         raise ValueError(f'{path} names no checkpoint; it should say model_checkpoint_path: "…"')
     return named
+
+
+def counter_of(prefix):
+    """The N of …/model-N, or what the file `counter` beside it says, or 0."""
+    if number := re.search(r'^model-(\d+)', os.path.basename(prefix)):
+        return int(number[1])
+    path = os.path.join(os.path.dirname(prefix), 'counter')
+    if not os.path.exists(path):
+        return 0
+    with open(path, encoding='utf-8') as file:
+        return int(file.read())
 
 
 def load(prefix, hparams):
@@ -99,7 +110,9 @@ def _reader(prefix):
     if not os.path.exists(f'{prefix}.index'):
         raise ValueError(f'There is no checkpoint {prefix}: {prefix}.index is missing')
     if not glob.glob(f'{glob.escape(prefix)}.data-*'):
-        raise ValueError(f'There is no checkpoint {prefix}: {prefix}.data-00000-of-00001 is missing')
+        raise ValueError(
+            f'There is no checkpoint {prefix}: {prefix}.data-00000-of-00001 is missing'
+        )
     try:
         return tf.train.load_checkpoint(prefix)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:

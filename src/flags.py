@@ -1,8 +1,16 @@
 """Command lines out of Python: a dataclass is the one list of a command's options."""
 
 import argparse
+import contextlib
 import dataclasses
+import functools
+import inspect
+import io
+import os
+import signal
 import sys
+
+import fire
 
 
 def flag(default=dataclasses.MISSING, *, help, **argparse_options):
@@ -44,11 +52,53 @@ def parse(config_class, arguments=None):
         parser.error(str(error))
 
 
+def call_from_command_line(function, text=()):
+    """Call `function` with arguments that fire takes from the command line.
+
+    Fire by itself runs the function first and complains about what was left over afterwards, and
+    it reads text that looks like Python as Python. Here everything is understood before anything
+    runs, and the parameters named in `text` arrive as they were typed.
+    """
+
+    class Arguments:
+        """What fire is given back; it has no members for a surplus argument to reach."""
+
+    understood = []
+
+    @fire.decorators.SetParseFn(str, *text)
+    @functools.wraps(function)
+    def understand(*args, **kwargs):
+        understood.append((args, kwargs))
+        return Arguments()
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            fire.Fire(understand, serialize=lambda _: None)
+    except fire.core.FireExit as stop:
+        if stop.code:
+            known = ', '.join(f'--{name}' for name in inspect.signature(function).parameters)
+            error = complaint.getvalue().partition('\n')[0]
+            print(f'{error}. Known are {known}; -- --help explains them', file=sys.stderr)
+        raise
+    args, kwargs = understood[0]
+    return function(*args, **kwargs)
+
+
 def run(main, *arguments):
-    """Call `main`; what a user can cause becomes one line on stderr and a non-zero exit."""
+    """Call `main`; what a user can cause becomes one line on stderr and a non-zero exit.
+
+    Text goes in and out as UTF-8, whatever the terminal's settings.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.reconfigure(encoding='utf-8', errors='surrogateescape')
     try:
         return main(*arguments)
+    except BrokenPipeError:  # whoever read our output has had enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (ValueError, OSError) as error:
-        sys.exit(f'{type(error).__name__}: {error}' if not str(error) else str(error))
+        sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit(130)  # 128 + SIGINT, as a shell reports it
+        print(file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

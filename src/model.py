@@ -113,6 +113,15 @@ class Cache(typing.NamedTuple):
             self.length + sequence,
         )
 
+    def cut(self, length):
+        """The cache with its first `length` tokens alone; the shapes stay."""
+        return self._replace(length=tf.convert_to_tensor(length))
+
+    def widened(self, window):
+        """The cache with room for `window` tokens."""
+        more = [[0, 0], [0, 0], [0, window - self.k.shape[-2]], [0, 0]]
+        return self._replace(k=tf.pad(self.k, more), v=tf.pad(self.v, more))
+
 
 def attn(x, params, *, past, hparams):
     # x [batch, sequence, features], past [batch, 2, heads, past, features / heads], a Cache or None

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Ask for a prompt, print samples that continue it, and ask again."""
+
+if not globals().get('__spec__'):  # started by path: start again as a module of its package
+    import os
+    import runpy
+    import sys
+
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    runpy.run_module('src.interactive_conditional_samples', run_name='__main__')
+    sys.exit()
+
+import sys
+
+from . import flags, model_directory
+
+
+def interact_model(
+    model_name=model_directory.DEFAULT,
+    seed=None,
+    nsamples=1,
+    batch_size=1,
+    length=None,
+    temperature=1,
+    top_k=0,
+    top_p=1,
+    models_dir='models',
+):
+    """
+    Interactively run the model
+    :model_name=124M : String, which model to use, or the path of its directory
+    :seed=None : Integer seed; the same seed and prompt give the same samples
+    :nsamples=1 : Number of samples to print for each prompt
+    :batch_size=1 : Number of samples to work on at once (only affects speed and memory)
+    :length=None : Number of tokens in a sample; if None (default), half the model's window, or
+     less where the prompt leaves no more
+    :temperature=1 : Float that divides the logits: below 1 keeps to what is likely, above 1
+     strays from it, and 0 always takes the likeliest token
+    :top_k=0 : Integer; only the k likeliest tokens are considered, 40 is a good value; 0 (default)
+     considers all
+    :top_p=1 : Float; only the likeliest tokens that together reach this probability are
+     considered, after top_k; off at 0 and 1
+    :models_dir : path to the parent folder of the models' own
+    """
+    from . import generation  # here, so that a mistyped flag is refused before TensorFlow loads
+
+    loaded = generation.load(model_name, models_dir)
+    while prompt := ask():
+        try:
+            texts = generation.generate(
+                loaded,
+                prompt,
+                length=length,
+                nsamples=nsamples,
+                batch_size=batch_size,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seed=seed,
+            )
+            for number, text in enumerate(texts, 1):
+                print('=' * 40 + f' SAMPLE {number} ' + '=' * 40)
+                print(text, flush=True)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+        print('=' * 80, flush=True)
+
+
+def ask():
+    """What is typed at the prompt; None at the end of the input."""
+    try:
+        while not (prompt := input('Model prompt >>> ')):
+            print('Prompt should not be empty!')
+        return prompt
+    except EOFError:
+        print()
+        return None
+
+
+if __name__ == '__main__':
+    flags.run(flags.call_from_command_line, interact_model, ['model_name', 'models_dir'])

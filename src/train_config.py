@@ -1,0 +1,83 @@
+"""The options of train.py. No TensorFlow here, so that a mistyped flag is refused at once."""
+
+import dataclasses
+import os
+
+from . import model_directory
+from .flags import flag
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Fine-tune GPT-2 on your own text."""
+
+    dataset: str = flag(
+        metavar='PATH', help='A file, a directory or a glob pattern: text, or .npz of encode.py'
+    )
+    model_name: str = flag(
+        model_directory.DEFAULT, metavar='MODEL', help='The model to start from, or its directory'
+    )
+    models_dir: str = flag('models', metavar='DIR', help='The folder of the models')
+    combine: int = flag(
+        50000,
+        metavar='CHARS',
+        help='Join input files, with <|endoftext|> between them, into chunks of at least this size',
+    )
+    encoding: str = flag('utf-8', help='The encoding of the text read, and of the samples written')
+    literal_endoftext: bool = flag(
+        False, help='Read <|endoftext|> as seven ordinary tokens, as the original did'
+    )
+    seq_length: int = flag(1024, metavar='TOKENS', help="Train on windows of this size, or n_ctx's")
+    batch_size: int = flag(1, metavar='SIZE', help='Windows in a batch')
+    learning_rate: float = flag(0.00002, metavar='LR', help='Learning rate')
+    accumulate_gradients: int = flag(
+        1, metavar='N', help='Take the mean gradient of N batches for each step'
+    )
+    memory_saving_gradients: bool = flag(
+        False, help='Recompute each block for its gradient instead of remembering it'
+    )
+    only_train_transformer_layers: bool = flag(
+        False, help='Leave the embeddings and the last norm as they are'
+    )
+    optimizer: str = flag('adam', choices=['adam', 'sgd'], help='Optimizer')
+    noise: float = flag(
+        0.0, metavar='P', help='Replace each input token by a random one with this probability'
+    )
+    top_k: int = flag(40, help='Sample among the k likeliest tokens')
+    top_p: float = flag(
+        0.0, help='Sample among the likeliest tokens that reach this probability; overrides top_k'
+    )
+    restore_from: str = flag(
+        'latest',
+        help='latest (of the run, else the model), fresh (the model), scratch (random weights), '
+        'or the path of a run or a checkpoint',
+    )
+    run_name: str = flag('run1', help='The name of the folders in checkpoint/ and samples/')
+    sample_every: int = flag(100, metavar='N', help='Write samples every N steps; 0 never does')
+    sample_length: int = flag(1023, metavar='TOKENS', help='The length of a sample')
+    sample_num: int = flag(1, metavar='N', help='How many samples')
+    save_every: int = flag(1000, metavar='N', help='Write a checkpoint every N steps; 0 never does')
+    val_dataset: str = flag(None, metavar='PATH', help='Text for validation; by default --dataset')
+    val_batch_size: int = flag(2, metavar='SIZE', help='Windows in a batch of validation')
+    val_batch_count: int = flag(40, metavar='N', help='Batches of validation')
+    val_every: int = flag(0, metavar='STEPS', help='Validate every N steps; 0 never does')
+    steps: int = flag(0, metavar='N', help='Stop after N steps; 0 goes on until interrupted')
+    seed: int = flag(None, help='Makes the choice of windows, the noise and the samples repeatable')
+
+    def __post_init__(self):
+        """Raises ValueError: a value out of its range; the message names flag and range."""
+        at_least = {
+            'seq_length': 2, 'batch_size': 1, 'accumulate_gradients': 1, 'sample_length': 1,
+            'val_batch_size': 1, 'val_batch_count': 1, 'combine': 0, 'top_k': 0, 'steps': 0,
+            'sample_every': 0, 'sample_num': 0, 'save_every': 0, 'val_every': 0, 'seed': 0,
+        }  # fmt: skip
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f'--{name} is {value}; it must be {least} or more')
+        if not self.learning_rate > 0:
+            raise ValueError(f'--learning_rate is {self.learning_rate}; it must be above 0')
+        if not 0 <= self.noise <= 1:
+            raise ValueError(f'--noise is {self.noise}; it must be a probability, 0 to 1')
+        if not self.run_name or self.run_name != os.path.basename(self.run_name):
+            raise ValueError(f'--run_name is {self.run_name!r}; it must be the name of a folder')

@@ -1,0 +1,102 @@
+"""One step of training: the state that it changes, and the function that changes it."""
+
+import json
+import secrets
+import sys
+
+import tensorflow as tf
+
+from . import accumulate, load_dataset, memory_saving_gradients, model, optimizer
+
+OPTIMIZERS = {'adam': optimizer.Adam, 'sgd': optimizer.SGD}
+
+
+class TrainState:
+    """Everything that changes while training, and all that a resume needs to know."""
+
+    def __init__(self, lm, config, chunks):
+        self.lm = lm
+        self.seed = secrets.randbits(31) if config.seed is None else config.seed
+        self.sampler = load_dataset.Sampler(chunks, seed=self.seed)
+        self.counter = 1  # the number of the next step, as it is printed
+        self.updates = tf.Variable(0, dtype=tf.int64)  # how often the weights have changed
+        self.avg_loss = (0.0, 0.0)  # decaying sums of the losses and of their weights
+        self.trained = {
+            name: variable
+            for name, variable in model.by_name(lm.params).items()
+            if '/h' in name or not config.only_train_transformer_layers
+        }
+        self.optimizer = OPTIMIZERS[config.optimizer](self.trained)
+
+    def tensors(self):
+        """What checkpoint.save writes beside the model."""
+        numbers = {
+            'seed': self.seed,
+            'updates': int(self.updates),
+            'avg_loss': self.avg_loss,
+            'sampler': self.sampler.state(),
+        }
+        return {'numbers': json.dumps(numbers), **self.optimizer.slots}
+
+    def restore(self, tensors):
+        """Continue where `tensors` were saved; says so if that was with another optimizer."""
+        numbers = json.loads(tensors['numbers'])
+        self.seed = numbers['seed']
+        self.updates.assign(numbers['updates'])
+        self.avg_loss = tuple(numbers['avg_loss'])
+        self.sampler.restore(numbers['sampler'])
+        if set(tensors) != {'numbers', *self.optimizer.slots}:
+            print(
+                'The run was trained otherwise so far; its optimizer starts anew', file=sys.stderr
+            )
+            return
+        for name, slot in self.optimizer.slots.items():
+            slot.assign(tensors[name])
+
+
+def with_noise(batches, p, n_vocab, seed):  # [number, batch, sequence] int32 -> the same
+    """Each token replaced with probability p by any token of the vocabulary."""
+    replaced, random = tf.random.split(seed)
+    noise = tf.random.stateless_uniform(batches.shape, random, 0, n_vocab, tf.int32)
+    return tf.where(tf.random.stateless_uniform(batches.shape, replaced) < p, noise, batches)
+
+
+def compiled(state, config, window):
+    """A compiled function from batches, [accumulate_gradients, batch, window], to their loss, [].
+
+    Calling it changes the weights, the optimizer and the count of updates.
+    """
+    lm = state.lm
+    variables = list(state.trained.values())
+    block = model.block
+    if config.memory_saving_gradients:
+        block = memory_saving_gradients.recompute(block)
+
+    def loss_and_gradients(batch):  # [2, batch, window]: what the model sees, what it should say
+        inputs, tokens = tf.unstack(batch)
+        with tf.GradientTape() as tape:
+            h, _ = model.transformer(lm.hparams, lm.params, inputs, block=block)
+            loss = model.lm_loss(model.logits_of(h, lm.params), tokens)
+        return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+
+    shape = [config.accumulate_gradients, config.batch_size, window]
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.int32)])
+    def train_step(batches):
+        inputs = batches
+        if config.noise:
+            seed = tf.stack([tf.constant(state.seed, tf.int64), state.updates])
+            inputs = with_noise(batches, config.noise, lm.hparams.n_vocab, seed)
+        loss, gradients = accumulate.mean_gradients(
+            loss_and_gradients, tf.stack([inputs, batches], axis=1), [v.shape for v in variables]
+        )
+        state.optimizer.apply(gradients, config.learning_rate, tf.cast(state.updates, tf.float32))
+        state.updates.assign_add(1)
+        return loss
+
+    return train_step
+
+
+@tf.function
+def validation_loss(lm, tokens):  # [batch, sequence] -> []
+    return model.lm_loss(lm(tokens)['logits'], tokens)

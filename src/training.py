@@ -1,0 +1,307 @@
+"""Fine-tuning: which weights, which text, and the loop that decides what happens when."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from . import (
+    checkpoint,
+    encoder,
+    events,
+    generation,
+    load_dataset,
+    model,
+    model_directory,
+    train_config,
+    train_step,
+)
+
+CHECKPOINT_DIR = 'checkpoint'
+SAMPLE_DIR = 'samples'
+DEEP = 12  # layers; deeper models save memory without being told to
+
+
+def train(config):
+    """Fine-tune until --steps, Ctrl-C or SIGTERM, each of which saves.
+
+    Raises:
+        ValueError: the model, the dataset or a flag does not fit; nothing on disk has changed.
+        OSError: the last checkpoint could not be written.
+    """
+    for gpu in tf.config.list_physical_devices('GPU'):
+        tf.config.experimental.set_memory_growth(gpu, True)  # leave the rest to others
+    model_dir = model_directory.find(
+        config.model_name, config.models_dir, model_directory.ARCHITECTURE
+    )
+    hparams = checkpoint.read_hparams(model_dir)
+    enc = encoder.get_encoder('', model_dir)
+    config = _fitted(config, hparams)
+    prefix = _checkpoint_to_restore(config, model_dir)
+    lm = _restored(prefix, hparams, config)
+
+    print('Loading dataset...', flush=True)
+    chunks = _load(enc, config.dataset, config)
+    val_chunks = chunks
+    if config.val_every and config.val_dataset:
+        val_chunks = _load(enc, config.val_dataset, config)
+    state = train_step.TrainState(lm, config, chunks)
+    run = Run(config, state, enc, model_dir, val_chunks)
+    print('dataset has', state.sampler.total_size, 'tokens')
+    run.resume(prefix)
+    print('Training...', flush=True)
+    run.loop()
+
+
+def _fitted(config, hparams):
+    """The config with what the model's size decides: its window, and whether it is deep."""
+    changes = {'seq_length': min(config.seq_length, hparams.n_ctx)}
+    if config.sample_length > hparams.n_ctx:
+        if config.sample_length != train_config.TrainConfig.sample_length:
+            raise ValueError(f"Can't get samples longer than window size: {hparams.n_ctx}")
+        changes['sample_length'] = hparams.n_ctx - 1
+    if hparams.n_layer > DEEP and not config.memory_saving_gradients:
+        print(f'{hparams.n_layer} layers: turning on --memory_saving_gradients', file=sys.stderr)
+        changes['memory_saving_gradients'] = True
+    return dataclasses.replace(config, **changes)
+
+
+def _checkpoint_to_restore(config, model_dir):
+    """The prefix that --restore_from means; None for weights from scratch.
+
+    Raises ValueError where there is no checkpoint.
+    """
+    where = config.restore_from
+    if where == 'scratch':
+        return None
+    if where == 'latest' and (prefix := checkpoint.latest(run_dir(config))):
+        return prefix
+    if where in ('latest', 'fresh'):
+        if prefix := checkpoint.latest(model_dir):
+            return prefix
+        raise ValueError(
+            f'{model_dir} has no checkpoint. Download one with download_model.py, '
+            'or begin with random weights: --restore_from scratch'
+        )
+    without_extension = os.path.splitext(where)[0]
+    for prefix in (checkpoint.latest(where), where, without_extension):
+        if prefix and os.path.exists(f'{prefix}.index'):
+            return prefix
+    raise ValueError(
+        f'--restore_from {where}: no checkpoint is there. It may be latest, fresh, scratch, a run '
+        'directory such as checkpoint/run1, or a checkpoint such as checkpoint/run1/model-1000'
+    )
+
+
+def _restored(prefix, hparams, config):
+    if prefix is None:
+        print('Starting from random weights', file=sys.stderr)
+        return model.GPT2(hparams, model.init_params(hparams, config.seed))
+    print('Loading checkpoint', prefix, flush=True)
+    return model.GPT2(hparams, checkpoint.load(prefix, hparams))
+
+
+def _load(enc, path, config):
+    return load_dataset.load_dataset(
+        enc, path, config.combine, config.encoding, config.literal_endoftext
+    )
+
+
+def run_dir(config):
+    return os.path.join(CHECKPOINT_DIR, config.run_name)
+
+
+def window_of(sampler, config):
+    """How many tokens to train on at once; says so where the text is shorter than it should be."""
+    if sampler.longest >= config.seq_length:
+        return config.seq_length
+    if sampler.longest < 2:
+        raise ValueError('The dataset has no two tokens in a row; there is nothing to predict')
+    print(
+        f'The longest text has {sampler.longest} tokens; training on windows of as many '
+        f'instead of {config.seq_length}',
+        file=sys.stderr,
+    )
+    return sampler.longest
+
+
+class Run:
+    """One process of a run: its files, its compiled functions, its loop."""
+
+    def __init__(self, config, state, enc, model_dir, val_chunks):
+        self.config = config
+        self.state = state
+        self.enc = enc
+        self.model_dir = model_dir
+        self.chunks = state.sampler.chunks
+        self.window = window_of(state.sampler, config)
+        self.train_step = train_step.compiled(state, config, self.window)
+        self.val_batches = self._validation_batches(val_chunks) if config.val_every else []
+
+    def _validation_batches(self, chunks):
+        """Always the same ones, so that losses can be compared along a run and between runs."""
+        sampler = load_dataset.Sampler(chunks, seed=1)
+        window = window_of(sampler, self.config)
+        return [
+            np.stack([sampler.sample(window) for _ in range(self.config.val_batch_size)])
+            for _ in range(self.config.val_batch_count)
+        ]
+
+    def resume(self, prefix):
+        """Go on behind `prefix` if it is this run's; otherwise begin, with an empty directory."""
+        directory = run_dir(self.config)
+        if prefix and prefix == checkpoint.latest(directory):
+            self.state.counter = checkpoint.counter_of(prefix) + 1
+            tensors = checkpoint.load_state(prefix)
+            if tensors:
+                self.state.restore(tensors)
+            else:
+                print(f'{prefix} has no state; the optimizer starts anew', file=sys.stderr)
+        elif checkpoint.latest(directory):
+            for parent in (CHECKPOINT_DIR, SAMPLE_DIR):
+                _set_aside(os.path.join(parent, self.config.run_name))
+
+    def loop(self):
+        """Decides when; the methods know how. The order within a step is Shepperd's."""
+        config, state = self.config, self.state
+        last = config.steps and state.counter + config.steps - 1
+        self.start_time = time.time()
+        with events.Writer(run_dir(config)) as self.events, stop_requests() as self.stop:
+            while True:
+                counter = state.counter
+                if _due(counter, config.save_every) and counter != last:
+                    with _going_on():
+                        self.save(counter)
+                if _due(counter, config.sample_every) and config.sample_num:
+                    with _going_on():
+                        self.write_samples()
+                if config.val_every and (_due(counter, config.val_every) or counter == 1):
+                    self.validate()
+                self.step()
+                if counter == last or self.stop.is_set():
+                    break
+        if self.stop.is_set():
+            print('interrupted')
+        self.save(counter)
+
+    def step(self):
+        config, state = self.config, self.state
+        windows = config.accumulate_gradients * config.batch_size
+        batches = np.stack([state.sampler.sample(self.window) for _ in range(windows)])
+        batches = batches.reshape(self.train_step.input_signature[0].shape).astype(np.int32)
+        loss = float(self.train_step(batches))
+        loss_sum, weight = state.avg_loss
+        state.avg_loss = loss_sum * 0.99 + loss, weight * 0.99 + 1.0
+        self.events.add(state.counter, learning_rate=config.learning_rate, loss=loss)
+        print(
+            f'[{state.counter} | {self.seconds():2.2f}] loss={loss:2.2f} '
+            f'avg={state.avg_loss[0] / state.avg_loss[1]:2.2f}',
+            flush=True,
+        )
+        state.counter += 1
+
+    def seconds(self):
+        return time.time() - self.start_time
+
+    def save(self, counter):
+        directory = run_dir(self.config)
+        print('Saving', os.path.join(directory, f'model-{counter}'), flush=True)
+        checkpoint.save(
+            directory, counter, self.state.lm.params, self.state.tensors(), self.model_dir
+        )
+
+    def write_samples(self):
+        """Print samples that begin with one random token of the dataset, and write them down."""
+        config, counter = self.config, self.state.counter
+        print('Generating samples...', flush=True)
+        seed = [self.state.seed, counter]  # their own numbers: they do not disturb the training
+        context = load_dataset.Sampler(self.chunks, seed=seed).sample(1).tolist()
+        samples = generation.generate_tokens(
+            self.state.lm,
+            context,
+            length=config.sample_length,
+            nsamples=config.sample_num,
+            batch_size=config.batch_size,
+            top_k=0 if config.top_p > 0 else config.top_k,
+            top_p=config.top_p,
+            seed=seed,
+        )
+        texts = []
+        for number, tokens in enumerate(samples, 1):
+            text = self.enc.decode(tokens.tolist())
+            texts.append(f'======== SAMPLE {number} ========\n{text}\n')
+            print(texts[-1], flush=True)
+        directory = os.path.join(SAMPLE_DIR, config.run_name)
+        os.makedirs(directory, exist_ok=True)
+        path = os.path.join(directory, f'samples-{counter}')
+        with open(path, 'w', encoding=config.encoding, errors='replace') as file:
+            file.write('\n'.join(texts))
+
+    def validate(self):
+        print('Calculating validation loss...', flush=True)
+        losses = []
+        for batch in tqdm.tqdm(self.val_batches):
+            losses.append(
+                float(train_step.validation_loss(self.state.lm, tf.constant(batch, tf.int32)))
+            )
+            if self.stop.is_set():
+                return
+        loss = np.mean(losses)
+        self.events.add(self.state.counter, val_loss=loss)
+        print(
+            f'[{self.state.counter} | {self.seconds():2.2f}] validation loss = {loss:2.2f}',
+            flush=True,
+        )
+
+
+def _due(counter, every):
+    return every and counter % every == 0
+
+
+@contextlib.contextmanager
+def _going_on():
+    """Say what went wrong with a file on the way, and let the training go on."""
+    try:
+        yield
+    except OSError as error:
+        print(f'{error}. Training goes on', file=sys.stderr)
+
+
+def _set_aside(directory):
+    """Rename a directory of earlier results, so that none of them is overwritten."""
+    if os.path.exists(directory):
+        number = next(n for n in itertools.count(1) if not os.path.exists(f'{directory}.{n}'))
+        os.rename(directory, f'{directory}.{number}')
+        print(f'{directory} is kept as {directory}.{number}', file=sys.stderr)
+
+
+@contextlib.contextmanager
+def stop_requests():
+    """An event that Ctrl-C and SIGTERM set, so that a step is finished before the run is saved.
+
+    The second one is not caught. Outside the main thread nothing is.
+    """
+    stop = threading.Event()
+    previous = {}
+
+    def request(number, frame):
+        stop.set()
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+        print('stopping after this step; once more stops at once, unsaved', file=sys.stderr)
+
+    if threading.current_thread() is threading.main_thread():
+        previous |= {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
