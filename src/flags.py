@@ -88,8 +88,10 @@ def call_from_command_line(function, text=()):
 def run(main, *arguments):
     """Call `main`; what a user can cause becomes one line on stderr and a non-zero exit.
 
-    Text goes in and out as UTF-8, whatever the terminal's settings.
+    Text goes in and out as UTF-8, whatever the terminal's settings; TensorFlow's remarks about
+    the machine are left out.
     """
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         stream.reconfigure(encoding='utf-8', errors='surrogateescape')
     try:

@@ -1,0 +1,65 @@
+"""What several tests start from: a real model directory, and a model that is no model."""
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from src import checkpoint, model
+
+GOLDEN = pathlib.Path(__file__).parent / 'golden'
+
+
+@pytest.fixture(scope='session')
+def golden():
+    """Read one of the recorded files."""
+    return lambda name: np.load(GOLDEN / name)
+
+
+@pytest.fixture
+def models_dir(tmp_path):
+    """A folder with one model, `tiny`: OpenAI's format, 97 tokens, a window of 32, 3 layers."""
+    shutil.copytree(GOLDEN / 'openai_checkpoint', tmp_path / 'models' / 'tiny')
+    return tmp_path / 'models'
+
+
+@pytest.fixture
+def tiny():
+    """The recorded model, loaded."""
+    directory = str(GOLDEN / 'openai_checkpoint')
+    hparams = checkpoint.read_hparams(directory)
+    return model.GPT2(hparams, checkpoint.load(checkpoint.latest(directory), hparams))
+
+
+class Successor(tf.Module):
+    """A language model that expects the token after each token: 5 is followed by 6.
+
+    It counts how often it was run, and what it is asked for it takes from the tokens in its past.
+    """
+
+    def __init__(self, n_vocab=50, n_ctx=1024):
+        super().__init__()
+        self.hparams = model.HParams(n_vocab, n_ctx=n_ctx, n_embd=1, n_head=1, n_layer=1)
+        self.tokens_read = tf.Variable(0)
+
+    def empty_cache(self, batch_size, window):
+        return model.empty_cache(hparams=self.hparams, batch_size=batch_size, window=window)
+
+    def __call__(self, tokens, past):
+        self.tokens_read.assign_add(tf.shape(tokens)[1])
+        seen = tf.cast(tokens, tf.float32)[:, None, :, None]  # as if it were keys and values
+        (present,) = [layer.extended(seen, seen) for layer in past]
+        last = tf.range(present.k.shape[-2]) == present.length - 1
+        token = tf.reduce_sum(tf.where(last[None, :], present.k[:, 0, :, 0], 0.0), axis=-1)
+        expected = (tf.cast(token, tf.int32) + 1) % self.hparams.n_vocab
+        return {
+            'logits': 10 * tf.one_hot(expected, self.hparams.n_vocab)[:, None],
+            'present': [present],
+        }
+
+
+@pytest.fixture
+def successor():
+    return Successor()

@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from src import sample
+
+OFF = tf.float32.min
+
+
+def kept(logits):
+    return (np.asarray(logits) > -1e9).tolist()
+
+
+def test_top_k_keeps_what_both_originals_keep(golden):
+    recorded = golden('golden_sampling.npz')
+    logits = tf.constant(recorded['logits'])
+    for k, openai, shepperd in zip(
+        recorded['ks'], recorded['openai_top_k'], recorded['shepperd_top_k'], strict=True
+    ):
+        assert kept(sample.top_k_logits(logits, int(k))) == kept(openai) == kept(shepperd)
+
+
+def test_top_p_keeps_what_shepperds_keeps_and_openais_is_one_token_short(golden):
+    recorded = golden('golden_sampling.npz')
+    logits = tf.constant(recorded['logits'])
+    shorter = 0
+    for p, openai, shepperd in zip(
+        recorded['ps'], recorded['openai_top_p'], recorded['shepperd_top_p'], strict=True
+    ):
+        if 0 < p < 1:
+            ours = kept(sample.top_p_logits(logits, tf.constant(p, tf.float32)))
+            assert ours == kept(shepperd)
+            shorter += np.sum(ours) > np.sum(kept(openai))
+    assert shorter
+
+
+@pytest.mark.parametrize(
+    'p, tokens', [(0.4, 1), (0.49, 1), (0.75, 2), (0.79, 2), (0.9, 3), (0.96, 4), (0.999999, 4)]
+)
+def test_top_p_includes_the_token_that_crosses_p(p, tokens):
+    logits = tf.math.log([[0.05, 0.3, 0.5, 0.15]])
+    order = [2, 1, 3, 0]
+    expected = [i in order[:tokens] for i in range(4)]
+    assert kept(sample.top_p_logits(logits, tf.constant(p)))[0] == expected
+
+
+def test_top_p_works_on_each_row_of_a_batch():
+    logits = tf.math.log([[0.9, 0.05, 0.05], [0.1, 0.5, 0.4]])
+    assert kept(sample.top_p_logits(logits, tf.constant(0.8))) == [
+        [True, False, False],
+        [False, True, True],
+    ]
+
+
+def test_top_k_comes_before_top_p():
+    # Of .4 .3 .2 .1 the first two are left, as .57 .43: they reach .5 with one token, not two.
+    logits = tf.math.log([[0.4, 0.3, 0.2, 0.1]])
+    chosen = choices(logits, temperature=1, top_k=2, top_p=0.5)
+    assert set(chosen) == {0}
+    assert set(choices(logits, temperature=1, top_k=0, top_p=0.5)) == {0, 1}
+
+
+def choices(logits, n=20000, *, temperature, top_k=0, top_p=None):
+    """Tokens drawn at n evenly spaced numbers in [0, 1)."""
+    rows = tf.repeat(logits, n, axis=0)
+    uniforms = tf.constant((np.arange(n) + 0.5) / n)
+    return sample.choose(rows, uniforms, temperature=temperature, top_k=top_k, top_p=top_p).numpy()
+
+
+@pytest.mark.parametrize('temperature', [0.5, 1.0, 2.0])
+def test_tokens_are_drawn_with_their_probabilities(temperature):
+    logits = np.array([[1.0, -2.0, 0.5, 3.0, -30.0]], np.float32)
+    counts = np.bincount(choices(tf.constant(logits), temperature=temperature), minlength=5)
+    expected = np.exp(logits[0] / temperature)
+    expected *= 20000 / expected.sum()
+    np.testing.assert_allclose(counts, expected, atol=1.01)  # evenly spaced: at most one off
+
+
+def test_what_is_cut_off_is_never_drawn_at_any_temperature():
+    logits = tf.constant([[50.0, 49.0, -50.0, 49.5]])
+    for temperature in (1e-8, 1e-3, 1.0, 1e3):
+        assert set(choices(logits, temperature=temperature, top_k=2)) <= {0, 3}
+
+
+def test_the_largest_number_below_one_still_draws_a_possible_token():
+    logits = tf.constant([[0.0, 1.0, OFF, OFF]])
+    last = tf.constant([float(np.nextafter(np.float32(1), np.float32(0)))], tf.float64)
+    token = sample.choose(logits, last, temperature=1.0, top_k=0, top_p=None)
+    assert token.numpy().tolist() == [1]
+
+
+def test_a_sample_is_the_context_and_what_the_model_says(successor):
+    tokens = sample.sample_sequence(lm=successor, length=4, context=[[4, 5], [8, 9]], temperature=0)
+    assert tokens.tolist() == [[4, 5, 6, 7, 8, 9], [8, 9, 10, 11, 12, 13]]
+    tokens = sample.sample_sequence(lm=successor, length=3, start_token=7, batch_size=2, top_k=1)
+    assert tokens.tolist() == [[7, 8, 9, 10]] * 2
+
+
+@pytest.mark.parametrize('sequence', [1, 2, 63, 64, 65, 128, 129])
+def test_windows_are_invisible_in_the_text(successor, sequence):
+    context = [[(i * 7 + sequence) % 50 for i in range(sequence)]]
+    tokens = sample.sample_sequence(lm=successor, length=150, context=context, temperature=0)
+    expected = [(context[0][-1] + 1 + i) % 50 for i in range(150)]
+    assert tokens[0].tolist() == context[0] + expected
+
+
+@pytest.mark.parametrize('sequence', [1, 3, 20])
+def test_cached_sampling_is_what_the_whole_model_says(tiny, sequence):
+    context = np.random.default_rng(sequence).integers(0, 97, [2, sequence])
+    tokens = sample.sample_sequence(lm=tiny, length=12, context=context, temperature=0)
+    for position in range(sequence, sequence + 12):
+        logits = tiny(tf.constant(tokens[:, :position]))['logits'][:, -1]
+        assert np.argmax(logits, -1).tolist() == tokens[:, position].tolist()
+
+
+def test_the_window_may_be_filled_and_one_token_more(tiny):
+    assert sample.sample_sequence(lm=tiny, length=32, context=[[1]]).shape == (1, 33)
+    with pytest.raises(ValueError, match='length can be at most 32'):
+        sample.sample_sequence(lm=tiny, length=33, context=[[1]])
+    with pytest.raises(ValueError, match='40 tokens of prompt'):
+        sample.sample_sequence(lm=tiny, length=1, context=[[1] * 40])
+
+
+def test_sixty_prompts_of_all_lengths_are_compiled_a_few_times(successor):
+    before = sample._read.experimental_get_tracing_count()
+    before += sample._continue.experimental_get_tracing_count()
+    for length in range(1, 61):
+        sample.sample_sequence(lm=successor, length=30, context=[[1] * length])
+    after = sample._read.experimental_get_tracing_count()
+    after += sample._continue.experimental_get_tracing_count()
+    assert after - before <= 3  # reading in a window of 64, continuing in 64 and in 128
+
+
+def test_the_numbers_of_a_row_do_not_depend_on_the_other_rows():
+    alone = [sample.uniforms_for(7, [row], 5)[0].tolist() for row in range(4)]
+    assert sample.uniforms_for(7, range(4), 5).tolist() == alone
+    assert sample.uniforms_for(7, [2], 9)[0, :5].tolist() == alone[2]
+    assert len({tuple(row) for row in alone}) == 4
+    assert sample.uniforms_for(None, [0], 5).tolist() != sample.uniforms_for(None, [0], 5).tolist()
