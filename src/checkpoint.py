@@ -107,12 +107,9 @@ def load_state(prefix):
 
 
 def _reader(prefix):
-    if not os.path.exists(f'{prefix}.index'):
-        raise ValueError(f'There is no checkpoint {prefix}: {prefix}.index is missing')
-    if not glob.glob(f'{glob.escape(prefix)}.data-*'):
-        raise ValueError(
-            f'There is no checkpoint {prefix}: {prefix}.data-00000-of-00001 is missing'
-        )
+    for extension in ('index', 'data-00000-of-*'):
+        if not glob.glob(f'{glob.escape(prefix)}.{extension}'):
+            raise ValueError(f'The checkpoint {prefix} is not whole: there is no .{extension}')
     try:
         return tf.train.load_checkpoint(prefix)
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
