@@ -49,12 +49,12 @@ def choose(logits, uniforms, *, temperature, top_k, top_p):
     return tf.reduce_sum(tf.cast(cumulative <= reached, tf.int32), axis=-1)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _read(lm, tokens, past):  # [batch, sequence] -> the past with the tokens
     return lm(tokens, past)['present']
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _continue(lm, past, tokens, uniforms, position, end, *, temperature, top_k, top_p):
     # tokens and uniforms [batch, window + 1] -> tokens that are known up to `end`, and the past
     def body(position, past, tokens):

@@ -81,7 +81,7 @@ def compiled(state, config, window):
 
     shape = [config.accumulate_gradients, config.batch_size, window]
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.int32)], autograph=False)
     def train_step(batches):
         inputs = batches
         if config.noise:
@@ -97,6 +97,6 @@ def compiled(state, config, window):
     return train_step
 
 
-@tf.function
+@tf.function(autograph=False)
 def validation_loss(lm, tokens):  # [batch, sequence] -> []
     return model.lm_loss(lm(tokens)['logits'], tokens)
