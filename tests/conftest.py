@@ -1,5 +1,6 @@
 """What several tests start from: a real model directory, and a model that is no model."""
 
+import json
 import pathlib
 import shutil
 
@@ -7,15 +8,33 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import checkpoint, model
+from src import checkpoint, encoder, model
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
+ROOT = GOLDEN.parent.parent
 
 
 @pytest.fixture(scope='session')
 def golden():
     """Read one of the recorded files."""
-    return lambda name: np.load(GOLDEN / name)
+
+    def read(name):
+        path = GOLDEN / name
+        return np.load(path) if path.suffix == '.npz' else json.loads(path.read_text('utf-8'))
+
+    return read
+
+
+@pytest.fixture(scope='session')
+def openais():
+    """The encoder with OpenAI's own vocabulary."""
+    return encoder.get_encoder('vocabulary', str(GOLDEN.parent))
+
+
+@pytest.fixture(scope='session')
+def small():
+    """The encoder with the 1,024 tokens of the demo."""
+    return encoder.get_encoder('shakespeare', str(ROOT / 'demo' / 'models'))
 
 
 @pytest.fixture

@@ -50,6 +50,22 @@ FILES = {
 }
 
 
+ALPHABETS = [
+    'The quick brown fox jumps over the lazy dog. THE QUICK BROWN FOX! (0123456789)',
+    'Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich — „Ärger“, «déjà vu», ñandú',
+    'Съешь же ещё этих мягких французских булок, да выпей чаю',
+    'Ξεσκεπάζω την ψυχοφθόρα βδελυγμία',
+    'נקסט איז דער זאָגער  صِف خَلقَ خَودِ كَمِثلِ الشَمسِ',
+    'いろはにほへと チリヌルヲ 我能吞下玻璃而不伤身体。床前明月光，疑是地上霜。',
+    '나는 유리를 먹을 수 있어요. ฉันกินกระจกได้ मैं काँच खा सकता हूँ',
+    '😀👍🏽👩‍👩‍👧‍👦🏳️‍🌈🇩🇪 ☃ ♠ e\u0301 a\u0300\u0301\u0302 ﬁ ① Ⅷ ½ ² ٣ ௧ 𝟘 𝒜',
+    'if (x >= 1 && y != "a\\b") { return f(x)->z[0] += 0xFF; } // <b>&amp;</b> #$%^*~`|',
+    '\x00\x01\x1c\x1f\x7f\x80\x85\xa0\xad\u200b\u2028\u2029\u3000\ufeff\ufffd\U0010ffff',
+]
+CONTRACTIONS = ["'s", 's', 't', 're', 've', 'm', 'll', 'd', 'S', 'LL', 'sm', 'x', "'", ' s']
+WHITE = [' ', '\n', '\t', '\r\n', '\xa0', ' \n', '\u3000']
+
+
 class HParams(types.SimpleNamespace):  # tf.contrib went away with TensorFlow 1
     def override_from_dict(self, values):
         self.__dict__.update(values)
@@ -214,6 +230,39 @@ def record_sampling(openai, shepperd):
     np.savez_compressed(os.path.join(HERE, 'golden_sampling.npz'), **golden)
 
 
+def nasty_strings():
+    """Texts of all kinds that an encoder may meet, without surrogates, which OpenAI's refuses."""
+    random = np.random.RandomState(2)
+    strings = list(FILES.values()) + ALPHABETS
+    strings += [first + second for first in ("'", " '", "I'") for second in CONTRACTIONS]
+    strings += [white * n + end for white in WHITE for n in (1, 2, 3, 7) for end in ('', 'x', '1 ')]
+    strings += ['a' * n for n in (1, 2, 3, 4, 5, 8, 99, 1000)]
+    strings += [c * n for c in '0 \n.^=中\U0001f600' for n in (2, 3, 16, 333)]
+    strings += ['<|endoftext|>', 'a<|endoftext|> b', '<|endoftext|', '<|endoftext|><|endoftext|>']
+    strings += [''.join(map(chr, range(start, start + 64))) for start in range(0, 0x500, 64)]
+    for size in (3, 10, 40):
+        for _ in range(20):
+            mixed = [alphabet[random.randint(len(alphabet))] for alphabet in ALPHABETS * 2]
+            strings.append(''.join(mixed[i] for i in random.randint(len(mixed), size=size)))
+            points = random.randint(0x20, 0x2FFFF, size)
+            strings.append(''.join(chr(p) for p in points if not 0xD800 <= p < 0xE000))
+            strings.append(bytes(random.randint(256, size=size).tolist()).decode('latin-1'))
+    return list(dict.fromkeys(strings))
+
+
+def record_encoder_ids(openai, vocabulary):
+    """golden_ids.json: what encode makes of nasty_strings."""
+    with original(os.path.join(openai, 'src')):
+        encoder = importlib.import_module('encoder')
+        models_dir, name = os.path.split(vocabulary)
+        enc = encoder.get_encoder(name, models_dir)
+        strings = nasty_strings()
+        ids = [enc.encode(text) for text in strings]
+    with open(os.path.join(HERE, 'golden_ids.json'), 'w', encoding='utf-8') as file:
+        json.dump({'strings': strings, 'ids': ids}, file)
+        file.write('\n')
+
+
 def record_chunks(shepperd, vocabulary):
     """golden_chunks.json: the arrays that load_dataset makes of a directory of small files."""
     cases = [load(shepperd, vocabulary, list(FILES), combine) for combine in (20, 200)]
@@ -251,4 +300,5 @@ if __name__ == '__main__':
     record_logits(openai)
     record_losses(shepperd)
     record_sampling(openai, shepperd)
+    record_encoder_ids(openai, vocabulary)
     record_chunks(shepperd, vocabulary)

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from src import model, train_config, train_step
+
+RUNS = {
+    'adam': {'learning_rate': 0.001},
+    'adam_default_rate': {},
+    'sgd': {'optimizer': 'sgd', 'learning_rate': 0.05},
+    'adam_transformer_layers': {'learning_rate': 0.001, 'only_train_transformer_layers': True},
+    'adam_accumulated': {'learning_rate': 0.001, 'accumulate_gradients': 2},
+}
+
+
+def config(**changes):
+    return train_config.TrainConfig(**{'dataset': 'none', 'batch_size': 2, 'seed': 1, **changes})
+
+
+def start(lm, window=32, **changes):
+    settings = config(**changes)
+    state = train_step.TrainState(lm, settings, [np.arange(50)])
+    return state, train_step.compiled(state, settings, window)
+
+
+@pytest.mark.parametrize('memory_saving', [False, True])
+@pytest.mark.parametrize('run', RUNS)
+def test_ten_steps_follow_shepperds(tiny, golden, run, memory_saving):
+    recorded = golden('golden_losses.npz')
+    state, step = start(tiny, memory_saving_gradients=memory_saving, **RUNS[run])
+    number = RUNS[run].get('accumulate_gradients', 1)
+    batches = recorded['batches'][: 10 * number].reshape(10, number, 2, 32)
+    losses = [float(step(tf.constant(batch, tf.int32))) for batch in batches]
+    np.testing.assert_allclose(losses, recorded[f'{run}/losses'], atol=1e-5)
+    for name, variable in model.by_name(tiny.params).items():
+        if f'{run}/{name}' in recorded:
+            np.testing.assert_allclose(variable, recorded[f'{run}/{name}'], atol=1e-5)
+    assert step.experimental_get_tracing_count() == 1
+    assert int(state.updates) == 10
+
+
+@pytest.mark.parametrize('memory_saving', [False, True])
+def test_accumulated_small_batches_are_the_large_one(tiny, memory_saving):
+    weights = {name: v.numpy() for name, v in model.by_name(tiny.params).items()}
+    tokens = np.random.default_rng(0).integers(0, 97, [1, 4, 16])
+    results = []
+    for number in (1, 2, 4):
+        for name, variable in model.by_name(tiny.params).items():
+            variable.assign(weights[name])
+        _, step = start(
+            tiny, 16, optimizer='sgd', learning_rate=1.0, batch_size=4 // number,
+            accumulate_gradients=number, memory_saving_gradients=memory_saving,
+        )  # fmt: skip
+        loss = step(tf.constant(tokens.reshape(number, 4 // number, 16), tf.int32))
+        results.append([loss.numpy(), *(v.numpy() for v in model.by_name(tiny.params).values())])
+    for result in results[1:]:
+        for a, b in zip(result, results[0], strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_what_is_not_trained_stays_bit_for_bit(tiny):
+    before = {name: v.numpy() for name, v in model.by_name(tiny.params).items()}
+    _, step = start(tiny, 16, learning_rate=0.1, only_train_transformer_layers=True)
+    step(tf.constant(np.random.default_rng(0).integers(0, 97, [1, 2, 16]), tf.int32))
+    for name, variable in model.by_name(tiny.params).items():
+        assert np.array_equal(before[name], variable) == ('/h' not in name)
+
+
+def test_noise_replaces_as_many_tokens_as_it_says():
+    batches = tf.zeros([2, 10, 1000], tf.int32)
+    noisy = train_step.with_noise(batches, 0.3, 97, tf.constant([1, 2], tf.int64)).numpy()
+    assert abs((noisy != 0).mean() - 0.3 * 96 / 97) < 0.01
+    assert set(noisy.ravel()) == set(range(97))
+    assert not np.array_equal(noisy[0], noisy[1])
+    other = train_step.with_noise(batches, 0.3, 97, tf.constant([1, 3], tf.int64)).numpy()
+    assert not np.array_equal(noisy, other)
+
+
+def test_noise_is_put_on_the_input_and_not_on_the_labels(tiny):
+    tokens = np.tile(np.arange(16), [1, 2, 1])
+    _, step = start(tiny, 16, noise=1.0, learning_rate=1e-9)
+    inputs = train_step.with_noise(
+        tf.constant(tokens, tf.int32), 1.0, 97, tf.constant([1, 0], tf.int64)
+    )
+    logits = tiny(inputs[0])['logits']
+    expected = model.lm_loss(logits, tf.constant(tokens[0], tf.int32))
+    np.testing.assert_allclose(step(tf.constant(tokens, tf.int32)), expected, rtol=1e-5)
+
+
+def test_validation_loss_is_that_of_the_model(tiny):
+    tokens = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 16]), tf.int32)
+    expected = model.lm_loss(tiny(tokens)['logits'], tokens)
+    np.testing.assert_allclose(train_step.validation_loss(tiny, tokens), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    'changes, complaint',
+    [
+        ({'batch_size': 0}, '--batch_size is 0; it must be 1 or more'),
+        ({'noise': 1.5}, '--noise is 1.5'),
+        ({'learning_rate': 0.0}, '--learning_rate is 0.0'),
+        ({'run_name': '../mine'}, '--run_name'),
+        ({'seed': -1}, '--seed is -1'),
+    ],
+)
+def test_values_out_of_range_are_named(changes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        config(**changes)
