@@ -23,12 +23,17 @@ def positional(*, help, **argparse_options):
     return flag(help=help, positional=True, **argparse_options)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f'{self.prog}: {message}. --help explains the flags\n')
+
+
 def parse(config_class, arguments=None):
     """A `config_class` filled from the command line, with its docstring as the description.
 
     Raises SystemExit: 2 for a flag that does not exist or a value that is not allowed.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         description=config_class.__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
@@ -94,6 +99,7 @@ def run(main, *arguments):
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         stream.reconfigure(encoding='utf-8', errors='surrogateescape')
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and clean up
     try:
         return main(*arguments)
     except BrokenPipeError:  # whoever read our output has had enough, as `head` does

@@ -1,0 +1,150 @@
+"""encode.py as a program."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+ENCODE = str(ROOT / 'encode.py')
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A working directory with OpenAI's vocabulary as the model 124M."""
+    shutil.copytree(ROOT / 'tests' / 'vocabulary', tmp_path / 'models' / '124M')
+    return tmp_path
+
+
+def encode(place, *arguments, script=ENCODE, **options):
+    command = [sys.executable, script, *arguments]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, **options)
+
+
+def last_line(text):
+    return text.strip().splitlines()[-1]
+
+
+def test_what_it_prints_and_writes(place):
+    (place / 'dset.txt').write_text('Hello, world.')
+    result = encode(place, 'dset.txt', 'out.npz')
+    assert (result.returncode, result.stdout) == (0, 'Reading files\nWriting out.npz\n')
+    assert last_line(result.stderr) == '5 tokens in 1 chunks'
+    with np.load(place / 'out.npz') as npz:
+        assert npz['arr_0'].tolist() == [15496, 11, 995, 13, 50256]
+
+
+def test_flags(place):
+    (place / 'models' / '124M').rename(place / 'mine')
+    (place / 'texts').mkdir()
+    for name in 'ab':
+        (place / 'texts' / name).write_text('Größe', encoding='utf-16')
+    result = encode(
+        place, '--models_dir', '.', '--model_name', 'mine', '--combine', '8',
+        '--encoding', 'utf-16', '--literal_endoftext', 'texts', 'out',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == 'Reading files\nWriting out\n'
+    with np.load(place / 'out.npz') as npz:  # the name that numpy.savez would have given it
+        size, mark = [8642, 9101, 39683, 68], [27, 91, 437, 1659, 5239, 91, 29]
+        assert npz['arr_0'].tolist() == [*size, *mark, *size]
+
+
+def test_any_size_will_do_because_all_share_the_vocabulary(place):
+    (place / 'dset.txt').write_text('x')
+    (place / 'models' / '124M').rename(place / 'models' / '355M')
+    result = encode(place, 'dset.txt', 'out.npz')
+    assert result.returncode == 0
+    assert 'models/124M is not there; using models/355M\n' in result.stderr
+
+
+def test_tensorflow_is_not_loaded(place):
+    (place / 'dset.txt').write_text('x')
+    (place / 'tensorflow.py').write_text('raise SystemExit("TensorFlow was loaded")')
+    result = encode(place, 'dset.txt', 'out.npz', env={**os.environ, 'PYTHONPATH': str(place)})
+    assert result.returncode == 0, result.stderr
+
+
+def test_it_works_where_the_book_puts_it(place):
+    """encode.py, load_dataset.py and models copied into src, and started there."""
+    shutil.copytree(ROOT / 'src', place / 'src')
+    shutil.copy(ENCODE, place / 'src')
+    (place / 'models').rename(place / 'src' / 'models')
+    (place / 'src' / 'dset.txt').write_text('Hello, world.')
+    result = encode(place / 'src', 'dset.txt', 'out.npz', script='encode.py')
+    assert (result.returncode, result.stdout) == (0, 'Reading files\nWriting out.npz\n')
+
+
+@pytest.mark.parametrize(
+    'arguments, complaint',
+    [
+        (['none.txt', 'out.npz'], 'There is no text at none.txt: no such file or pattern, or no '),
+        (['empty.txt', 'out.npz'], 'There is no text in empty.txt'),
+        (['latin.txt', 'out.npz'], 'latin.txt: byte 0xf6 at 2 is not utf-8'),
+        (['dset.txt'], 'the following arguments are required: OUT.npz'),
+        (['dset.txt', 'none/out.npz'], 'there is no folder to write none/out.npz into'),
+        (['dset.txt', 'models'], 'models is a folder; name a file in it'),
+        (['dset.txt', 'out.npz', '--combime', '1'], 'unrecognized arguments: --combime 1'),
+        (['dset.txt', 'out.npz', '--combine', '-1'], '--combine is -1; it must be 0 or more'),
+        (['dset.txt', 'out.npz', '--encoding', 'klingon'], "There is no encoding 'klingon'"),
+        (['dset.txt', 'out.npz', '--model_name', '774'], 'There is no models/774. In models there'),
+        (
+            ['dset.txt', 'out.npz', '--models_dir', 'x'],
+            'There is no x/124M. Download a model: pyth',
+        ),
+        (['.', 'old.npz'], 'old.npz is one of the files in .; write it elsewhere'),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(place, arguments, complaint):
+    (place / 'dset.txt').write_text('x')
+    (place / 'empty.txt').write_text('')
+    (place / 'latin.txt').write_bytes('Größe'.encode('latin-1'))
+    (place / 'old.npz').write_bytes(b'mine')
+    before = sorted(os.listdir(place))
+    result = encode(place, *arguments)
+    assert result.returncode not in (0, None)
+    assert complaint in last_line(result.stderr)
+    assert 'Traceback' not in result.stderr
+    assert sorted(os.listdir(place)) == before
+    assert (place / 'old.npz').read_bytes() == b'mine'
+
+
+def test_a_full_disk_is_told_and_loses_nothing(place):
+    (place / 'dset.txt').write_text(''.join(map(chr, range(0x4E00, 0x9F00))) * 5)
+    (place / 'out.npz').write_bytes(b'mine')
+    command = f'ulimit -f 100; exec {sys.executable} {ENCODE} dset.txt out.npz'
+    result = subprocess.run(
+        ['bash', '-c', command], cwd=place, capture_output=True, text=True
+    )  # no file may outgrow 100 KiB
+    assert result.returncode == 1
+    assert last_line(result.stderr) == "[Errno 27] File too large: 'out.npz'"
+    assert sorted(os.listdir(place)) == ['dset.txt', 'models', 'out.npz']
+    assert (place / 'out.npz').read_bytes() == b'mine'
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(place, number):
+    os.mkfifo(place / 'endless')
+    (place / 'out.npz').write_bytes(b'mine')
+    process = subprocess.Popen(
+        [sys.executable, ENCODE, 'endless', 'out.npz'],
+        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with open(place / 'endless', 'wb') as pipe:
+        pipe.write(b'text ' * 1000)
+        pipe.flush()
+        assert process.stdout.readline() == 'Reading files\n'
+        while not list(place.glob('.out.npz*')):
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert 'Traceback' not in errors
+    assert sorted(os.listdir(place)) == ['endless', 'models', 'out.npz']
+    assert (place / 'out.npz').read_bytes() == b'mine'
