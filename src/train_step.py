@@ -56,7 +56,7 @@ class TrainState:
 
 def with_noise(batches, p, n_vocab, seed):  # [number, batch, sequence] int32 -> the same
     """Each token replaced with probability p by any token of the vocabulary."""
-    replaced, random = tf.random.split(seed)
+    replaced, random = tf.unstack(tf.random.split(seed))
     noise = tf.random.stateless_uniform(batches.shape, random, 0, n_vocab, tf.int32)
     return tf.where(tf.random.stateless_uniform(batches.shape, replaced) < p, noise, batches)
 
