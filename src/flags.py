@@ -39,17 +39,16 @@ def parse(config_class, arguments=None):
         allow_abbrev=False,
     )
     for field in dataclasses.fields(config_class):
-        options = dict(field.metadata)
+        options = {'type': field.type, **field.metadata}
         if options.pop('positional', False):
-            parser.add_argument(field.name, type=field.type, **options)
+            parser.add_argument(field.name, **options)
         elif field.type is bool:
+            del options['type']
             parser.add_argument(f'--{field.name}', action='store_true', **options)
         elif field.default is dataclasses.MISSING:
-            parser.add_argument(f'--{field.name}', type=field.type, required=True, **options)
+            parser.add_argument(f'--{field.name}', required=True, **options)
         else:
-            parser.add_argument(
-                f'--{field.name}', type=field.type, default=field.default, **options
-            )
+            parser.add_argument(f'--{field.name}', default=field.default, **options)
     values = vars(parser.parse_args(arguments))
     try:
         return config_class(**values)
