@@ -17,7 +17,10 @@ class Writer:
 
     def __init__(self, directory):
         os.makedirs(directory, exist_ok=True)
-        name = f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}'
+        there = sum(name.startswith('events.') for name in os.listdir(directory))
+        name = (
+            f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{there}'
+        )
         self.path = os.path.join(directory, name)
         self._records = tf.io.TFRecordWriter(self.path)
         self._write(file_version='brain.Event:2')

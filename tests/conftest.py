@@ -14,6 +14,11 @@ GOLDEN = pathlib.Path(__file__).parent / 'golden'
 ROOT = GOLDEN.parent.parent
 
 
+# One thread adds in one order, so that what is equal is equal to the last bit.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
 @pytest.fixture(scope='session')
 def golden():
     """Read one of the recorded files."""

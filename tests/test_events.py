@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from src import events
+
+
+def recorded(directory):
+    (path,) = directory.glob('events.out.tfevents.*')
+    records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    return [tf.compat.v1.Event.FromString(record) for record in records]
+
+
+def test_scalars_are_written_as_tensorflow_1_wrote_them(tmp_path):
+    with events.Writer(str(tmp_path / 'run')) as writer:
+        writer.add(7, loss=1.5, learning_rate=0.25)
+        writer.add(8, loss=np.float32(1.25))
+        first, *others = recorded(tmp_path / 'run')  # readable while the run goes on
+    assert first.file_version == 'brain.Event:2'
+    assert [
+        (event.step, value.tag, value.simple_value)
+        for event in others
+        for value in event.summary.value
+    ] == [(7, 'loss', 1.5), (7, 'learning_rate', 0.25), (8, 'loss', 1.25)]
+    assert all(event.wall_time >= first.wall_time > 1.6e9 for event in others)
+
+
+def test_each_writer_has_a_file_of_its_own(tmp_path):
+    with events.Writer(str(tmp_path)) as writer, events.Writer(str(tmp_path)) as other:
+        assert writer.path != other.path
+
+
+@pytest.mark.skipif(not tf.io.gfile.exists('/dev/full'), reason='/dev/full is missing: not Linux')
+def test_a_full_disk_does_not_end_the_run(tmp_path, capsys):
+    with events.Writer(str(tmp_path)) as writer:
+        writer._records = tf.io.TFRecordWriter('/dev/full')
+        writer.add(1, loss=1.0)
+    assert f'{writer.path} could not be written' in capsys.readouterr().err
