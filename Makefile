@@ -12,8 +12,8 @@ demo: .venv/installed
 		demo/shakespeare.txt demo/shakespeare.npz
 	.venv/bin/python train.py --models_dir demo/models --model_name shakespeare \
 		--dataset demo/shakespeare.npz --run_name demo --restore_from scratch --seed 1 \
-		--batch_size 16 --seq_length 64 --learning_rate 0.003 --steps 1000 \
-		--sample_every 250 --sample_length 100 --save_every 0
+		--batch_size 8 --learning_rate 0.001 --steps 1200 \
+		--sample_every 300 --sample_length 100 --save_every 0
 	.venv/bin/python src/generate_unconditional_samples.py --model_name checkpoint/demo \
 		--nsamples 2 --length 120 --temperature 0.8 --top_k 40 --seed 1
 

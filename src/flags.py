@@ -40,10 +40,12 @@ def parse(config_class, arguments=None):
     )
     for field in dataclasses.fields(config_class):
         options = {'type': field.type, **field.metadata}
+        if options['type'] is str:  # argparse would call it on the default, which is a subclass
+            del options['type']
         if options.pop('positional', False):
             parser.add_argument(field.name, **options)
         elif field.type is bool:
-            del options['type']
+            options.pop('type')
             parser.add_argument(f'--{field.name}', action='store_true', **options)
         elif field.default is dataclasses.MISSING:
             parser.add_argument(f'--{field.name}', required=True, **options)

@@ -25,6 +25,18 @@ def test_fields_are_flags():
     assert flags.parse(Config, ['here', '--needed', 'x']) == Config('here', 'x')
 
 
+def test_a_default_arrives_as_it_is_declared():
+    class Untyped(str):
+        """Says that nobody typed it, as model_directory.DefaultName."""
+
+    @dataclasses.dataclass
+    class WithDefault:
+        name: str = flags.flag(Untyped('x'), help='what')
+
+    assert type(flags.parse(WithDefault, []).name) is Untyped
+    assert type(flags.parse(WithDefault, ['--name', 'x']).name) is str
+
+
 @pytest.mark.parametrize(
     'arguments, complaint',
     [

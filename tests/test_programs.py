@@ -1,0 +1,219 @@
+"""train.py and the two sampling scripts as programs, on a tiny model."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+TRAIN = [ROOT / 'train.py', '--model_name', 'tiny', '--dataset', 'text', '--sample_every', 0]
+INTERACT = [ROOT / 'src' / 'interactive_conditional_samples.py']
+GENERATE = [ROOT / 'src' / 'generate_unconditional_samples.py']
+SEPARATOR = '=' * 80
+COPIED = ('train.py', 'encode.py', 'download_model.py')
+
+
+@pytest.fixture
+def place(models_dir):
+    """A working directory with the model `tiny` and a text."""
+    place = models_dir.parent
+    (place / 'text').write_text('All the world is a stage.\n' * 50)
+    return place
+
+
+def options(place, **others):
+    return {
+        'cwd': place, 'text': True, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **others
+    }  # fmt: skip
+
+
+def run(place, command, typed='', **others):
+    command = [sys.executable, *map(str, command)]
+    return subprocess.run(command, input=typed, timeout=120, **options(place, **others))
+
+
+def start(place, command):
+    return subprocess.Popen(
+        [sys.executable, '-u', *map(str, command)], stdin=subprocess.PIPE, **options(place)
+    )
+
+
+def header(number):
+    return '=' * 40 + f' SAMPLE {number} ' + '=' * 40
+
+
+def test_talking_to_a_model(place):
+    command = [*INTERACT, '--model_name', 'tiny', '--length', 4, '--nsamples', 2, '--top_k=40']
+    result = run(place, command + ['--temperature', 0], 'Good\n\n' + 'x' * 40 + '\n[1, 2]\n')
+    assert result.returncode == 0
+    good, bad, list_ = re.split(r'(?<=={80}\n)', result.stdout)[:3]
+    text = good.splitlines()[1]
+    assert good.startswith(f'Model prompt >>> {header(1)}\n')
+    assert good.count('\n' + header(2) + '\n') == 1 and good.count(text) == 2
+    assert bad == f'Model prompt >>> Prompt should not be empty!\nModel prompt >>> {SEPARATOR}\n'
+    assert '40 tokens of prompt and a length of 4 do not fit' in result.stderr
+    assert list_.startswith(f'Model prompt >>> {header(1)}\n')
+    assert result.stdout.endswith(f'{SEPARATOR}\nModel prompt >>> \n')  # the end of what was typed
+    assert 'Loading checkpoint models/tiny/model.ckpt\n' in result.stderr
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_stopping_at_the_prompt_is_polite(place, number):
+    process = start(place, [*INTERACT, 'tiny'])
+    assert process.stdout.read(len('Model prompt >>> ')) == 'Model prompt >>> '
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert 'Traceback' not in errors
+
+
+def test_samples_from_nothing_in_openais_order_of_arguments(place):
+    # model_name, seed, nsamples, batch_size, length, temperature, top_k, top_p
+    texts = []
+    for batch_size in (1, 2):
+        result = run(place, [*GENERATE, 'tiny', 7, 3, batch_size, 5, 1, 40, 0.9])
+        assert result.returncode == 0, result.stderr
+        assert [line for line in result.stdout.splitlines() if 'SAMPLE' in line] == [
+            header(number) for number in (1, 2, 3)
+        ]
+        texts.append(result.stdout)
+    assert texts[0] == texts[1]
+
+
+def test_a_reader_that_leaves_ends_the_samples(place):
+    process = start(place, [*GENERATE, 'tiny', '--length', 3])
+    assert process.stdout.readline() == header(1) + '\n'
+    process.stdout.close()
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert 'Traceback' not in process.stderr.read()
+    process.stderr.close()
+    process.stdin.close()
+
+
+@pytest.mark.parametrize(
+    'command, code, complaint',
+    [
+        ([*INTERACT, '--modelname', 'tiny'], 2, '--modelname'),
+        ([*GENERATE, 'tiny', '--nsamples', 1, '--lenght', 3], 2, '--lenght'),
+        ([*GENERATE, '117'], 1, 'There is no models/117. In models there are: tiny'),
+        ([*GENERATE, '[1,2]'], 1, 'There is no models/[1,2]. In models there are: tiny'),
+        ([*GENERATE, 'tiny', '--models_dir', 'none'], 1, 'Download a model: python3 download_mod'),
+        ([*GENERATE, 'tiny', '--length', 'long'], 1, "length is 'long'"),
+        ([*GENERATE, 'broken'], 1, 'hparams.json does not describe a model'),
+        ([*TRAIN, '--bach_size', 2], 2, 'unrecognized arguments: --bach_size 2'),
+        ([*TRAIN, '--batch_size', 0], 2, '--batch_size is 0; it must be 1 or more'),
+        ([*TRAIN, '--optimizer', 'adagrad'], 2, "invalid choice: 'adagrad'"),
+        ([ROOT / 'train.py'], 2, 'the following arguments are required: --dataset'),
+        ([*TRAIN, '--dataset', 'none'], 1, 'There is no text at none'),
+    ],
+)
+def test_mistakes_are_told_in_one_line(place, command, code, complaint):
+    shutil.copytree(place / 'models' / 'tiny', place / 'models' / 'tiny2')
+    (place / 'models' / 'tiny2' / 'hparams.json').write_text('{"n_layer": -1}')
+    if 'broken' in command:
+        (place / 'models' / 'tiny2').rename(place / 'models' / 'broken')
+    else:
+        shutil.rmtree(place / 'models' / 'tiny2')
+    result = run(place, command)
+    assert result.returncode == code
+    assert complaint in result.stderr.splitlines()[-1]
+    assert 'Traceback' not in result.stderr
+    assert not (place / 'checkpoint').exists()
+
+
+def steps_of(output):
+    return [int(number) for number in re.findall(r'^\[(\d+) \|', output, re.MULTILINE)]
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_saved_and_goes_on(place, number):
+    process = start(place, TRAIN)
+    printed = ''
+    while '[5 |' not in printed:
+        printed += process.stdout.readline()
+    process.send_signal(number)
+    rest, errors = process.communicate(timeout=60)
+    printed += rest
+    last = steps_of(printed)[-1]
+    assert process.returncode == 0
+    assert printed.endswith(f'interrupted\nSaving checkpoint/run1/model-{last}\n')
+    assert 'Traceback' not in errors
+    result = run(place, [*TRAIN, '--steps', 2])
+    assert f'Loading checkpoint checkpoint/run1/model-{last}\n' in result.stdout
+    assert steps_of(result.stdout) == [last + 1, last + 2]
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(place):
+    process = start(place, [*TRAIN, '--save_every', 2])  # saving most of the time
+    while not list(place.glob('checkpoint/run1/model-1?.index')):
+        time.sleep(0.01)
+    process.kill()
+    printed, _ = process.communicate(timeout=60)
+    result = run(place, [*TRAIN, '--steps', 1])
+    (saved,) = re.findall(r'Loading checkpoint checkpoint/run1/model-(\d+)', result.stdout)
+    (resumed,) = steps_of(result.stdout)
+    assert resumed == int(saved) + 1 >= steps_of(printed)[-1] - 2
+    assert not list(place.glob('checkpoint/run1/saving-*'))
+
+
+def test_a_full_disk_at_the_end_is_told_and_loses_nothing(place):
+    assert run(place, [*TRAIN, '--steps', 2]).returncode == 0
+    before = {path.name: path.read_bytes() for path in (place / 'checkpoint' / 'run1').iterdir()}
+    limited = 'ulimit -f 60; exec "$@"'  # no file may outgrow 60 KiB
+    command = ['bash', '-c', limited, 'bash', sys.executable, *map(str, TRAIN), '--steps', '1']
+    result = subprocess.run(command, timeout=120, **options(place))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith('checkpoint/run1 could not be written: ')
+    after = {path.name: path.read_bytes() for path in (place / 'checkpoint' / 'run1').iterdir()}
+    assert before.items() <= after.items()
+    assert {name for name in set(after) - set(before) if not name.startswith('events.')} == set()
+
+
+def test_the_commands_of_the_book(place):
+    """Programs copied into src and started there; checkpoints copied into models by hand."""
+    shutil.copytree(ROOT / 'src', place / 'src')
+    for name in COPIED:
+        shutil.copy(ROOT / name, place / 'src')
+    src = place / 'src'
+    (place / 'models' / 'tiny').rename(place / 'models' / '117M')
+    (place / 'models').rename(src / 'models')
+    (place / 'text').rename(src / 'dset.txt')
+
+    result = run(src, ['encode.py', 'dset.txt', 'out.npz'])
+    assert result.stdout == 'Reading files\nWriting out.npz\n', result.stderr
+    result = run(src, ['train.py', '--dataset', 'out.npz', '--steps', 2, '--sample_every', 2])
+    assert result.returncode == 0, result.stderr
+    assert steps_of(result.stdout) == [1, 2]
+    assert (src / 'samples' / 'run1' / 'samples-2').exists()
+
+    for path in (src / 'checkpoint' / 'run1').glob('model-2.*'):
+        shutil.copy(path, src / 'models' / '117M')
+    shutil.copy(src / 'checkpoint' / 'run1' / 'checkpoint', src / 'models' / '117M')
+    command = ['interactive_conditional_samples.py', '--temperature', 0.8, '--top_k', 40]
+    result = run(src, [*command, '--model_name', '117M', '--length', 3], 'All\n')
+    assert result.returncode == 0, result.stderr
+    assert 'Loading checkpoint models/117M/model-2\n' in result.stderr
+    assert result.stdout.startswith(f'Model prompt >>> {header(1)}\n')
+
+
+def test_openais_modules_are_imported_as_openai_imported_them():
+    code = 'import model, sample, encoder, load_dataset; print(model.default_hparams().n_ctx)'
+    result = run(ROOT / 'src', ['-c', code], env={**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'})
+    assert result.stdout == '1024\n', result.stderr
+
+
+def test_the_one_model_that_was_downloaded_serves_all_commands(place):
+    (place / 'models' / 'tiny').rename(place / 'models' / '345M')
+    result = run(place, [ROOT / 'encode.py', 'text', 'out.npz'])
+    assert result.returncode == 0
+    assert 'models/124M is not there; using models/345M\n' in result.stderr
+    command = [ROOT / 'train.py', '--dataset', 'out.npz', '--steps', 1, '--sample_every', 0]
+    result = run(place, command)
+    assert 'models/124M is not there; using models/345M\n' in result.stderr
+    assert steps_of(result.stdout) == [1]

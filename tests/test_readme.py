@@ -1,0 +1,86 @@
+"""What README.md and DEVELOPERS.md tell people to type works, on a tiny model."""
+
+import dataclasses
+import importlib
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+import download_model
+from src import flags, train_config
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / 'README.md').read_text('utf-8')
+COMMANDS = re.findall(r'^python (.*)$', README, re.MULTILINE)
+STEPS = ['--steps', '1', '--sample_every', '0']
+MORE = {'train.py': STEPS, 'src/generate_unconditional_samples.py': ['--length', '3']}
+
+
+def blocks(language):
+    return re.findall(rf'^```{language}\n(.*?)^```', README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def place(models_dir):
+    """As if the README's first command had been typed: one model is there, under the name 345M."""
+    (models_dir / 'tiny').rename(models_dir / '345M')
+    (models_dir.parent / 'dset.txt').write_text('The secret of life. ' * 50)
+    return models_dir.parent
+
+
+def test_all_commands_in_their_order(place):
+    assert len(COMMANDS) >= 6
+    for command in COMMANDS:
+        script, *arguments = shlex.split(command)
+        if script == 'download_model.py':  # needs OpenAI's server; test_download_model.py has ours
+            flags.parse(download_model.DownloadConfig, arguments)
+            continue
+        arguments += MORE.get(script, [])
+        result = subprocess.run(
+            [sys.executable, str(ROOT / script), *arguments],
+            cwd=place, input='The\n', capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert result.returncode == 0, f'{command}\n{result.stderr}'
+
+
+def test_the_python_example(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    (place / 'checkpoint').mkdir()
+    (place / 'models' / '345M').rename(place / 'checkpoint' / 'run1')
+    (example,) = blocks('python')
+    exec(example.replace('length=40', 'length=3'), {})
+    assert capsys.readouterr().out
+
+
+def test_all_make_targets_are_there():
+    targets = set(re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
+    for document in (README, (ROOT / 'DEVELOPERS.md').read_text('utf-8')):
+        named = set(re.findall(r'(?:^|`)make (\w+)', document, re.MULTILINE))
+        assert named and named <= targets
+
+
+def test_all_flags_are_there():
+    known = {field.name for field in dataclasses.fields(train_config.TrainConfig)}
+    known |= {'models_dir', 'temperature', 'nsamples', 'help'}
+    assert set(re.findall(r'--(\w+)', README)) <= known
+
+
+def test_all_files_are_there():
+    for document in ('README.md', 'DEVELOPERS.md', 'demo/README.md', 'tests/golden/README.md'):
+        text = (ROOT / document).read_text('utf-8')
+        for target in re.findall(r'\]\((?!http)([^)#]+)\)', text):
+            assert (ROOT / document).parent.joinpath(target).exists(), f'{document}: {target}'
+
+
+def test_the_functions_of_the_table_are_there():
+    table = README.partition('| station |')[2].partition('\n\n')[0]
+    places = re.findall(r'`([a-z_]+)\.([A-Za-z_.]+)`', table)
+    assert len(places) >= 9
+    for module, path in places:
+        found = importlib.import_module(f'src.{module}')
+        for name in path.split('.'):
+            found = getattr(found, name)
