@@ -1,11 +1,14 @@
 """encode.py as a program."""
 
+import array
+import fcntl
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import numpy as np
@@ -128,6 +131,12 @@ def test_a_full_disk_is_told_and_loses_nothing(place):
     assert (place / 'out.npz').read_bytes() == b'mine'
 
 
+def unread_bytes(pipe):
+    count = array.array('i', [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_nothing(place, number):
     os.mkfifo(place / 'endless')
@@ -140,8 +149,9 @@ def test_interrupted_it_leaves_nothing(place, number):
         pipe.write(b'text ' * 1000)
         pipe.flush()
         assert process.stdout.readline() == 'Reading files\n'
-        while not list(place.glob('.out.npz*')):
+        while unread_bytes(pipe):  # it has begun, and waits for more
             time.sleep(0.01)
+        assert list(place.glob('.out.npz*'))
         process.send_signal(number)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 128 + number
