@@ -34,7 +34,8 @@ def train(config):
     """Fine-tune until --steps, Ctrl-C or SIGTERM, each of which saves.
 
     Raises:
-        ValueError: the model, the dataset or a flag does not fit; nothing on disk has changed.
+        ValueError: the model, the dataset or a flag does not fit, and nothing on disk has changed;
+            or the memory is too small.
         OSError: the last checkpoint could not be written.
     """
     for gpu in tf.config.list_physical_devices('GPU'):
@@ -58,7 +59,13 @@ def train(config):
     print('dataset has', state.sampler.total_size, 'tokens')
     run.resume(prefix)
     print('Training...', flush=True)
-    run.loop()
+    try:
+        run.loop()
+    except tf.errors.ResourceExhaustedError:
+        raise ValueError(
+            'The memory is too small for this. What needs less: --memory_saving_gradients, a smaller '
+            '--batch_size (with --accumulate_gradients), a smaller --seq_length, --optimizer sgd'
+        ) from None
 
 
 def _fitted(config, hparams):
@@ -296,7 +303,8 @@ def stop_requests():
         stop.set()
         for name, handler in previous.items():
             signal.signal(name, handler)
-        print('stopping after this step; once more stops at once, unsaved', file=sys.stderr)
+        # not print, which may be at work when the signal comes
+        os.write(2, b'stopping after this step; once more stops at once, unsaved\n')
 
     if threading.current_thread() is threading.main_thread():
         previous |= {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -312,6 +312,15 @@ def test_a_checkpoint_that_cannot_be_written_on_the_way_does_not_end_the_run(
     assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-3'
 
 
+def test_too_little_memory_is_told(place, monkeypatch):
+    def exhausted(self):
+        raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor\nHint: …')
+
+    monkeypatch.setattr(training.Run, 'step', exhausted)
+    with pytest.raises(ValueError, match='The memory is too small .* --memory_saving_gradients'):
+        train()
+
+
 def test_the_run_directory_is_a_model_directory(place):
     train(steps=2)
     shutil.rmtree('models')
