@@ -63,8 +63,8 @@ def train(config):
         run.loop()
     except tf.errors.ResourceExhaustedError:
         raise ValueError(
-            'The memory is too small for this. What needs less: --memory_saving_gradients, a smaller '
-            '--batch_size (with --accumulate_gradients), a smaller --seq_length, --optimizer sgd'
+            'The memory is too small for this. What needs less: --memory_saving_gradients, '
+            'a smaller --batch_size or --seq_length, --optimizer sgd'
         ) from None
 
 

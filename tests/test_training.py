@@ -317,7 +317,7 @@ def test_too_little_memory_is_told(place, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor\nHint: …')
 
     monkeypatch.setattr(training.Run, 'step', exhausted)
-    with pytest.raises(ValueError, match='The memory is too small .* --memory_saving_gradients'):
+    with pytest.raises(ValueError, match='The memory is too small .*: --memory_saving_gradients'):
         train()
 
 
