@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import signal
 import sys
@@ -21,12 +20,11 @@ from . import (
     load_dataset,
     model,
     model_directory,
+    run_directory,
     train_config,
     train_step,
 )
 
-CHECKPOINT_DIR = 'checkpoint'
-SAMPLE_DIR = 'samples'
 DEEP = 12  # layers; deeper models save memory without being told to
 
 
@@ -46,7 +44,7 @@ def train(config):
     hparams = checkpoint.read_hparams(model_dir)
     enc = encoder.get_encoder('', model_dir)
     config = _fitted(config, hparams)
-    prefix = _checkpoint_to_restore(config, model_dir)
+    prefix = run_directory.checkpoint_to_restore(config, model_dir)
     lm = _restored(prefix, hparams, config)
 
     print('Loading dataset...', flush=True)
@@ -81,33 +79,6 @@ def _fitted(config, hparams):
     return dataclasses.replace(config, **changes)
 
 
-def _checkpoint_to_restore(config, model_dir):
-    """The prefix that --restore_from means; None for weights from scratch.
-
-    Raises ValueError where there is no checkpoint.
-    """
-    where = config.restore_from
-    if where == 'scratch':
-        return None
-    if where == 'latest' and (prefix := checkpoint.latest(run_dir(config))):
-        return prefix
-    if where in ('latest', 'fresh'):
-        if prefix := checkpoint.latest(model_dir):
-            return prefix
-        raise ValueError(
-            f'{model_dir} has no checkpoint. Download one with download_model.py, '
-            'or begin with random weights: --restore_from scratch'
-        )
-    without_extension = os.path.splitext(where)[0]
-    for prefix in (checkpoint.latest(where), where, without_extension):
-        if prefix and os.path.exists(f'{prefix}.index'):
-            return prefix
-    raise ValueError(
-        f'--restore_from {where}: no checkpoint is there. It may be latest, fresh, scratch, a run '
-        'directory such as checkpoint/run1, or a checkpoint such as checkpoint/run1/model-1000'
-    )
-
-
 def _restored(prefix, hparams, config):
     if prefix is None:
         print('Starting from random weights', file=sys.stderr)
@@ -120,10 +91,6 @@ def _load(enc, path, config):
     return load_dataset.load_dataset(
         enc, path, config.combine, config.encoding, config.literal_endoftext
     )
-
-
-def run_dir(config):
-    return os.path.join(CHECKPOINT_DIR, config.run_name)
 
 
 def window_of(sampler, config):
@@ -164,7 +131,7 @@ class Run:
 
     def resume(self, prefix):
         """Go on behind `prefix` if it is this run's; otherwise begin, with an empty directory."""
-        directory = run_dir(self.config)
+        directory = run_directory.of(self.config)
         if prefix and prefix == checkpoint.latest(directory):
             self.state.counter = checkpoint.counter_of(prefix) + 1
             tensors = checkpoint.load_state(prefix)
@@ -173,15 +140,14 @@ class Run:
             else:
                 print(f'{prefix} has no state; the optimizer starts anew', file=sys.stderr)
         elif checkpoint.latest(directory):
-            for parent in (CHECKPOINT_DIR, SAMPLE_DIR):
-                _set_aside(os.path.join(parent, self.config.run_name))
+            run_directory.set_aside(self.config)
 
     def loop(self):
         """Decides when; the methods know how. The order within a step is Shepperd's."""
         config, state = self.config, self.state
         last = config.steps and state.counter + config.steps - 1
         self.start_time = time.time()
-        with events.Writer(run_dir(config)) as self.events, stop_requests() as self.stop:
+        with events.Writer(run_directory.of(config)) as self.events, stop_requests() as self.stop:
             while True:
                 counter = state.counter
                 if _due(counter, config.save_every) and counter != last:
@@ -219,7 +185,7 @@ class Run:
         return time.time() - self.start_time
 
     def save(self, counter):
-        directory = run_dir(self.config)
+        directory = run_directory.of(self.config)
         print('Saving', os.path.join(directory, f'model-{counter}'), flush=True)
         checkpoint.save(
             directory, counter, self.state.lm.params, self.state.tensors(), self.model_dir
@@ -246,7 +212,7 @@ class Run:
             text = self.enc.decode(tokens.tolist())
             texts.append(f'======== SAMPLE {number} ========\n{text}\n')
             print(texts[-1], flush=True)
-        directory = os.path.join(SAMPLE_DIR, config.run_name)
+        directory = run_directory.of_samples(config)
         os.makedirs(directory, exist_ok=True)
         path = os.path.join(directory, f'samples-{counter}')
         with open(path, 'w', encoding=config.encoding, errors='replace') as file:
@@ -280,14 +246,6 @@ def _going_on():
         yield
     except OSError as error:
         print(f'{error}. Training goes on', file=sys.stderr)
-
-
-def _set_aside(directory):
-    """Rename a directory of earlier results, so that none of them is overwritten."""
-    if os.path.exists(directory):
-        number = next(n for n in itertools.count(1) if not os.path.exists(f'{directory}.{n}'))
-        os.rename(directory, f'{directory}.{number}')
-        print(f'{directory} is kept as {directory}.{number}', file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
     | {'optimizer', 'events', 'flags', 'model_directory'},
     {'checkpoint', 'train_config', 'train_step'},
-    {'generation'},
+    {'generation', 'run_directory'},
     {'training'},
     {'interactive_conditional_samples', 'generate_unconditional_samples'},
 ]

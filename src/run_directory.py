@@ -1,0 +1,52 @@
+"""The directories of a run, and where its weights come from."""
+
+import itertools
+import os
+import sys
+
+from . import checkpoint
+
+
+def of(config):
+    """Where checkpoints and events go."""
+    return os.path.join('checkpoint', config.run_name)
+
+
+def of_samples(config):
+    return os.path.join('samples', config.run_name)
+
+
+def checkpoint_to_restore(config, model_dir):
+    """The prefix that --restore_from means; None for weights from scratch.
+
+    Raises ValueError where there is no checkpoint.
+    """
+    where = config.restore_from
+    if where == 'scratch':
+        return None
+    if where == 'latest' and (prefix := checkpoint.latest(of(config))):
+        return prefix
+    if where in ('latest', 'fresh'):
+        if prefix := checkpoint.latest(model_dir):
+            return prefix
+        raise ValueError(
+            f'{model_dir} has no checkpoint. Download one with download_model.py, '
+            'or begin with random weights: --restore_from scratch'
+        )
+    without_extension = os.path.splitext(where)[0]
+    for prefix in (checkpoint.latest(where), where, without_extension):
+        if prefix and os.path.exists(f'{prefix}.index'):
+            return prefix
+    raise ValueError(
+        f'--restore_from {where}: no checkpoint is there. It may be latest, fresh, scratch, a run '
+        'directory such as checkpoint/run1, or a checkpoint such as checkpoint/run1/model-1000'
+    )
+
+
+def set_aside(config):
+    """Rename the directories of an earlier run, so that nothing in them is overwritten."""
+    for directory in (of(config), of_samples(config)):
+        if os.path.exists(directory):
+            number = next(n for n in itertools.count(1) if not os.path.exists(f'{directory}.{n}'))
+            os.rename(directory, f'{directory}.{number}')
+            print(f'{directory} is kept as {directory}.{number}', file=sys.stderr)
