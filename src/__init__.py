@@ -3,6 +3,7 @@
     encoder                  text to tokens and back
     load_dataset             files to chunks of tokens, chunks to windows
     model                    tokens to logits; the loss
+    lean_block, fused_loss   the same block and loss for training, with less to remember
     memory_saving_gradients  recompute activations instead of remembering them
     accumulate               the mean gradient of several small batches
     checkpoint               a directory to a model and back

@@ -6,7 +6,15 @@ import sys
 
 import tensorflow as tf
 
-from . import accumulate, load_dataset, memory_saving_gradients, model, optimizer
+from . import (
+    accumulate,
+    fused_loss,
+    lean_block,
+    load_dataset,
+    memory_saving_gradients,
+    model,
+    optimizer,
+)
 
 OPTIMIZERS = {'adam': optimizer.Adam, 'sgd': optimizer.SGD}
 
@@ -68,16 +76,26 @@ def compiled(state, config, window):
     """
     lm = state.lm
     variables = list(state.trained.values())
-    block = model.block
+    block = lean_block.lean_block(window)
     if config.memory_saving_gradients:
         block = memory_saving_gradients.recompute(block)
 
     def loss_and_gradients(batch):  # [2, batch, window]: what the model sees, what it should say
         inputs, tokens = tf.unstack(batch)
+        wte = tf.identity(lm.params['wte'])  # apart from the one that embeds the inputs
         with tf.GradientTape() as tape:
+            tape.watch(wte)
             h, _ = model.transformer(lm.hparams, lm.params, inputs, block=block)
-            loss = model.lm_loss(model.logits_of(h, lm.params), tokens)
-        return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+            h = tf.reshape(h[:, :-1], [-1, lm.hparams.n_embd])
+            labels = tf.reshape(tokens[:, 1:], [-1])
+            loss = fused_loss.linear_cross_entropy(h, wte, labels)
+        dwte, *gradients = tape.gradient(loss, [wte, *variables])
+        return loss, [
+            tf.tensor_scatter_nd_add(dwte, g.indices[:, None], g.values)
+            if variable is lm.params['wte']
+            else tf.convert_to_tensor(g)
+            for variable, g in zip(variables, gradients, strict=True)
+        ]
 
     shape = [config.accumulate_gradients, config.batch_size, window]
 
@@ -99,4 +117,8 @@ def compiled(state, config, window):
 
 @tf.function(autograph=False)
 def validation_loss(lm, tokens):  # [batch, sequence] -> []
-    return model.lm_loss(lm(tokens)['logits'], tokens)
+    h, _ = model.transformer(
+        lm.hparams, lm.params, tokens, block=lean_block.lean_block(tokens.shape[1])
+    )
+    h = tf.reshape(h[:, :-1], [-1, lm.hparams.n_embd])
+    return fused_loss.cross_entropy(h, lm.params['wte'], tf.reshape(tokens[:, 1:], [-1]))

@@ -10,9 +10,9 @@ FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 
 LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
-    | {'optimizer', 'events', 'flags', 'model_directory'},
-    {'checkpoint', 'train_config', 'train_step'},
-    {'generation', 'run_directory'},
+    | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss'},
+    {'checkpoint', 'train_config', 'lean_block'},
+    {'generation', 'run_directory', 'train_step'},
     {'training'},
     {'interactive_conditional_samples', 'generate_unconditional_samples'},
 ]

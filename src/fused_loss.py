@@ -1,0 +1,57 @@
+"""The last matrix product and the cross-entropy as one, without all the logits at once.
+
+The logits of a batch are its largest tensor by far: 1024 tokens of GPT-2 have 206 MB of them, and
+their gradient as many again. Here some rows at a time become logits, a loss and gradients, and the
+gradient of the embedding is added up in place.
+"""
+
+import tensorflow as tf
+
+ROWS = 256  # of logits at once, 51 MB with OpenAI's vocabulary
+
+
+def linear_cross_entropy(h, wte, labels):
+    """Mean cross-entropy in nats of softmax(h wteᵀ), as model.lm_loss of model.logits_of.
+
+    Args:
+        h: [n, features].
+        wte: [vocab, features], a tensor.
+        labels: [n], the token that follows each row.
+
+    The gradients of h and wte are computed along with the loss, which has to be the only thing that
+    they are wanted for.
+    """
+
+    @tf.custom_gradient
+    def loss_of(h, wte):
+        n = h.shape[0]
+        loss, dh, dwte, done = 0.0, [], None, []
+        for start in range(0, n, ROWS):
+            with tf.control_dependencies(done):  # one slice after the other: the memory of one
+                some = tf.identity(h[start : start + ROWS])
+            losses, d = _cross_entropy(some, wte, labels[start : start + ROWS])
+            loss += tf.reduce_sum(losses) / n
+            d = tf.cast(d / n, h.dtype)  # [rows, vocab]
+            dh.append(tf.matmul(d, wte))
+            piece = tf.matmul(d, some, transpose_a=True)  # [vocab, features]
+            dwte = piece if dwte is None else dwte + piece
+            done = [loss, dh[-1], dwte]
+        dh = tf.concat(dh, axis=0)
+        return loss, lambda upstream: (dh * upstream, dwte * upstream)
+
+    return loss_of(h, wte)
+
+
+def cross_entropy(h, wte, labels):  # as above, without gradients
+    losses, done = [], []
+    for start in range(0, h.shape[0], ROWS):
+        with tf.control_dependencies(done):
+            some = tf.identity(h[start : start + ROWS])
+        losses.append(_cross_entropy(some, wte, labels[start : start + ROWS])[0])
+        done = losses[-1:]
+    return tf.reduce_mean(tf.concat(losses, axis=0))
+
+
+def _cross_entropy(h, wte, labels):  # -> the loss of each row, [rows], and its gradient by logits
+    logits = tf.matmul(h, wte, transpose_b=True)  # [rows, vocab]
+    return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)

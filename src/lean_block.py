@@ -1,0 +1,65 @@
+"""model.block for training: the same values, and gradients that need to remember less.
+
+What a gradient needs is computed again where that is cheap: norms, gelu and attention, which are a
+small part of the work and most of the memory. The matrix products are not repeated. Of a layer only
+the inputs of the five steps below are remembered.
+
+Attention goes through the tokens in slices and looks only at those before them, which saves almost
+half of its work (as FlashAttention does, Dao et al. 2022, arXiv:2205.14135).
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from . import model
+
+SLICE = 256  # tokens
+
+
+@tf.custom_gradient
+def gelu(x):
+    return _gelu(x), lambda upstream: _gelu_gradient(x, upstream)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _gelu(x):
+    return model.gelu(x)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _gelu_gradient(x, upstream):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = model.gelu(x)
+    return tape.gradient(y, x, upstream)
+
+
+def lean_block(window):
+    """A function with the arguments of model.block, for batches of `window` tokens."""
+    size = min(window, SLICE)
+    # Made here and not in the graph, where each layer would have a constant of its own.
+    mask = tf.constant(np.triu(np.full([size, size], -1e10, np.float32), 1))
+
+    def attention(c, n_head):  # [batch, sequence, 3 * features] -> [batch, sequence, features]
+        q, k, v = (model.split_heads(part, n_head) for part in tf.split(c, 3, axis=2))
+        q *= tf.math.rsqrt(tf.cast(v.shape[-1], q.dtype))
+        a = []
+        for start in range(0, window, size):
+            end = min(start + size, window)
+            w = tf.matmul(q[:, :, start:end], k[:, :, :end], transpose_b=True)
+            w += tf.pad(mask[: end - start, : end - start], [[0, 0], [start, 0]])
+            a.append(tf.matmul(tf.nn.softmax(w), v[:, :, :end]))
+        return model.merge_heads(tf.concat(a, axis=2))
+
+    def block(x, params, *, past, hparams):
+        assert past is None
+        attn, mlp = params['attn'], params['mlp']
+        c = tf.recompute_grad(lambda x: model.conv1d(model.norm(x, params['ln_1']), attn['c_attn']))
+        x = x + model.conv1d(
+            tf.recompute_grad(lambda c: attention(c, hparams.n_head))(c(x)), attn['c_proj']
+        )
+        m = tf.recompute_grad(lambda x: model.conv1d(model.norm(x, params['ln_2']), mlp['c_fc']))
+        y = tf.recompute_grad(lambda m: model.conv1d(gelu(m), mlp['c_proj']))
+        return x + y(m(x)), None
+
+    return block

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from src import fused_loss, model
+
+
+def batch(n, vocab=50, features=8):
+    random = np.random.default_rng(n)
+    h = tf.constant(random.normal(size=[n, features]).astype(np.float32))
+    wte = tf.constant(random.normal(size=[vocab, features]).astype(np.float32))
+    return h, wte, tf.constant(random.integers(0, vocab, n), tf.int32)
+
+
+def plain(h, wte, labels):  # by model.lm_loss, which looks from each row at the token after it
+    logits = model.logits_of(h, {'wte': wte})[None]
+    return model.lm_loss(
+        tf.concat([logits, logits[:, :1]], axis=1), tf.concat([[0], labels], axis=0)[None]
+    )
+
+
+def loss_and_gradients(function, h, wte, labels):
+    with tf.GradientTape() as tape:
+        tape.watch([h, wte])
+        loss = 3 * function(h, wte, labels)  # the gradient that arrives is 3
+    return [loss, *tape.gradient(loss, [h, wte])]
+
+
+@pytest.mark.parametrize('n', [1, 4, 5, 13])
+@pytest.mark.parametrize('compiled', [False, True])
+def test_it_is_the_plain_loss_with_its_gradients(monkeypatch, n, compiled):
+    monkeypatch.setattr(fused_loss, 'ROWS', 4)
+    fused = fused_loss.linear_cross_entropy
+    if compiled:
+        fused = tf.function(fused, autograph=False)
+    expected = loss_and_gradients(plain, *batch(n))
+    for value, other in zip(loss_and_gradients(fused, *batch(n)), expected, strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-5)
+    np.testing.assert_allclose(3 * fused_loss.cross_entropy(*batch(n)), expected[0], rtol=1e-5)
+
+
+def test_no_tensor_has_all_the_logits(monkeypatch):
+    monkeypatch.setattr(fused_loss, 'ROWS', 4)
+
+    @tf.function(autograph=False)
+    def step(h, wte, labels):
+        return loss_and_gradients(fused_loss.linear_cross_entropy, h, wte, labels)
+
+    graph = step.get_concrete_function(*batch(13)).graph
+    shapes = [output.shape for op in graph.get_operations() for output in op.outputs]
+    rows = [shape[0] for shape in shapes if shape.rank == 2 and shape[1] == 50]
+    assert rows and max(rows) == 4
