@@ -1,4 +1,8 @@
-"""The update of each variable from its gradient, by TensorFlow 1's own kernels."""
+"""The update of each variable from its gradient, one variable after the other.
+
+`slots` is what an optimizer remembers between updates, under checkpoint names. `apply` is given the
+number of updates before this one, so that nothing else has to be remembered.
+"""
 
 import tensorflow as tf
 
@@ -7,47 +11,92 @@ import tensorflow as tf
 # end of the paper's section 2.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
-
-class Adam(tf.Module):
-    """Adam with one learning rate. `slots` is what it remembers, under checkpoint names."""
-
-    def __init__(self, variables):  # {name: variable}
-        super().__init__()
-        self.variables_by_name = variables
-        self.slots = {}
-        for name, variable in variables.items():
-            for moment in ('m', 'v'):
-                self.slots[f'adam/{moment}/{name}'] = tf.Variable(tf.zeros_like(variable))
-
-    def apply(self, gradients, learning_rate, updates):
-        """Update the variables; `updates`, [] float32, counts the updates before this one."""
-        beta1_power = tf.pow(BETA1, updates + 1)
-        beta2_power = tf.pow(BETA2, updates + 1)
-        for (name, variable), gradient in zip(
-            self.variables_by_name.items(), gradients, strict=True
-        ):
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle,
-                m=self.slots[f'adam/m/{name}'].handle,
-                v=self.slots[f'adam/v/{name}'].handle,
-                beta1_power=beta1_power,
-                beta2_power=beta2_power,
-                lr=learning_rate,
-                beta1=BETA1,
-                beta2=BETA2,
-                epsilon=EPSILON,
-                grad=gradient,
-            )
+# Shazeer and Stern 2018 (arXiv:1804.04235), algorithm 4, with the values of its section 9.
+DECAY_EXPONENT, EPSILON1, CLIPPING_THRESHOLD = 0.8, 1e-30, 1.0
 
 
 class SGD(tf.Module):
     """Gradient descent; it remembers nothing."""
 
-    def __init__(self, variables):
+    def __init__(self, variables, weight_decay=0.0):  # {name: variable}
         super().__init__()
         self.variables_by_name = variables
+        self.weight_decay = weight_decay
         self.slots = {}
 
+    def slot(self, kind, name, shape):
+        self.slots[f'{kind}/{name}'] = tf.Variable(tf.zeros(shape))
+
     def apply(self, gradients, learning_rate, updates):
-        for variable, gradient in zip(self.variables_by_name.values(), gradients, strict=True):
-            variable.assign_sub(learning_rate * gradient)
+        """Update the variables; `learning_rate` and `updates` are [] float32."""
+        done = []
+        for (name, variable), gradient in zip(
+            self.variables_by_name.items(), gradients, strict=True
+        ):
+            with tf.control_dependencies(done):  # the room that an update needs is needed once
+                if self.weight_decay and variable.shape.rank > 1:  # not of biases and gains
+                    variable.assign_sub(learning_rate * self.weight_decay * variable)
+                done = [self.update(name, variable, gradient, learning_rate, updates)]
+
+    def update(self, name, variable, gradient, learning_rate, updates):
+        return variable.assign_sub(learning_rate * gradient)
+
+
+class Adam(SGD):
+    """Adam; with weight decay, it is AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
+
+    def __init__(self, variables, weight_decay=0.0):
+        super().__init__(variables, weight_decay)
+        for name, variable in variables.items():
+            for moment in ('m', 'v'):
+                self.slot(f'adam/{moment}', name, variable.shape)
+
+    def update(self, name, variable, gradient, learning_rate, updates):
+        return tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self.slots[f'adam/m/{name}'].handle,
+            v=self.slots[f'adam/v/{name}'].handle,
+            beta1_power=tf.pow(BETA1, updates + 1),
+            beta2_power=tf.pow(BETA2, updates + 1),
+            lr=learning_rate,
+            beta1=BETA1,
+            beta2=BETA2,
+            epsilon=EPSILON,
+            grad=gradient,
+        )
+
+
+class Adafactor(SGD):
+    """Adafactor without momentum, with a learning rate from outside.
+
+    Of the second moments of a matrix it remembers the means of rows and of columns alone, so that
+    it needs hardly more memory than SGD.
+    """
+
+    def __init__(self, variables, weight_decay=0.0):
+        super().__init__(variables, weight_decay)
+        for name, variable in variables.items():
+            *start, rows, columns = [1, *variable.shape]
+            if variable.shape.rank > 1:
+                self.slot('adafactor/rows', name, [*start[1:], rows])
+                self.slot('adafactor/columns', name, [*start[1:], columns])
+            else:
+                self.slot('adafactor/v', name, variable.shape)
+
+    def update(self, name, variable, gradient, learning_rate, updates):
+        decay = 1 - tf.pow(updates + 1, -DECAY_EXPONENT)
+
+        def mean(kind, values):
+            slot = self.slots[f'adafactor/{kind}/{name}']
+            return tf.convert_to_tensor(slot.assign(decay * slot + (1 - decay) * values))
+
+        square = tf.square(gradient) + EPSILON1
+        if variable.shape.rank > 1:
+            rows = mean('rows', tf.reduce_mean(square, axis=-1))
+            columns = mean('columns', tf.reduce_mean(square, axis=-2))
+            rows /= tf.reduce_mean(rows, axis=-1, keepdims=True)
+            u = gradient * tf.math.rsqrt(rows)[..., None] * tf.math.rsqrt(columns)[..., None, :]
+        else:
+            u = gradient * tf.math.rsqrt(mean('v', square))
+        size = tf.sqrt(tf.reduce_mean(tf.square(u)))  # root mean square
+        return variable.assign_sub(u * (learning_rate / tf.maximum(1.0, size / CLIPPING_THRESHOLD)))

@@ -39,7 +39,22 @@ class TrainConfig:
     only_train_transformer_layers: bool = flag(
         False, help='Leave the embeddings and the last norm as they are'
     )
-    optimizer: str = flag('adam', choices=['adam', 'sgd'], help='Optimizer')
+    optimizer: str = flag(
+        'adam', choices=['adam', 'adamw', 'adafactor', 'sgd'], help='What makes steps of gradients'
+    )
+    weight_decay: float = flag(
+        None, metavar='WD', help='Shrink matrices by this times the learning rate; 0.01 in adamw'
+    )
+    clip_gradients: float = flag(
+        0.0, metavar='NORM', help='Shorten gradients to this norm over all; 0 never does'
+    )
+    schedule: str = flag(
+        'constant',
+        choices=['constant', 'linear', 'cosine'],
+        help='How the learning rate falls until the last of --steps',
+    )
+    warmup_steps: int = flag(0, metavar='N', help='Let the learning rate rise for N steps')
+    min_learning_rate: float = flag(0.0, metavar='LR', help='Where a schedule ends')
     noise: float = flag(
         0.0, metavar='P', help='Replace each input token by a random one with this probability'
     )
@@ -70,6 +85,7 @@ class TrainConfig:
             'seq_length': 2, 'batch_size': 1, 'accumulate_gradients': 1, 'sample_length': 1,
             'val_batch_size': 1, 'val_batch_count': 1, 'combine': 0, 'top_k': 0, 'steps': 0,
             'sample_every': 0, 'sample_num': 0, 'save_every': 0, 'val_every': 0, 'seed': 0,
+            'warmup_steps': 0, 'weight_decay': 0, 'clip_gradients': 0, 'min_learning_rate': 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -77,6 +93,8 @@ class TrainConfig:
                 raise ValueError(f'--{name} is {value}; it must be {least} or more')
         if not self.learning_rate > 0:
             raise ValueError(f'--learning_rate is {self.learning_rate}; it must be above 0')
+        if self.schedule != 'constant' and not self.steps:
+            raise ValueError(f'--schedule {self.schedule} has to know its end: --steps')
         if not 0 <= self.noise <= 1:
             raise ValueError(f'--noise is {self.noise}; it must be a probability, 0 to 1')
         if not self.run_name or self.run_name != os.path.basename(self.run_name):

@@ -16,7 +16,12 @@ from . import (
     optimizer,
 )
 
-OPTIMIZERS = {'adam': optimizer.Adam, 'sgd': optimizer.SGD}
+OPTIMIZERS = {
+    'adam': optimizer.Adam,
+    'adamw': optimizer.Adam,
+    'adafactor': optimizer.Adafactor,
+    'sgd': optimizer.SGD,
+}
 
 
 class TrainState:
@@ -34,7 +39,10 @@ class TrainState:
             for name, variable in model.by_name(lm.params).items()
             if '/h' in name or not config.only_train_transformer_layers
         }
-        self.optimizer = OPTIMIZERS[config.optimizer](self.trained)
+        weight_decay = config.weight_decay
+        if weight_decay is None:
+            weight_decay = 0.01 if config.optimizer == 'adamw' else 0.0
+        self.optimizer = OPTIMIZERS[config.optimizer](self.trained, weight_decay)
 
     def tensors(self):
         """What checkpoint.save writes beside the model."""
@@ -70,9 +78,11 @@ def with_noise(batches, p, n_vocab, seed):  # [number, batch, sequence] int32 ->
 
 
 def compiled(state, config, window):
-    """A compiled function from batches, [accumulate_gradients, batch, window], to their loss, [].
+    """A compiled function that makes a step and gives the loss and the norm of its gradient.
 
-    Calling it changes the weights, the optimizer and the count of updates.
+    Its arguments are batches, [accumulate_gradients, batch, window] int32, and a learning rate. It
+    changes the weights, the optimizer and the count of updates; none of them where the loss or the
+    gradient is not finite.
     """
     lm = state.lm
     variables = list(state.trained.values())
@@ -99,8 +109,10 @@ def compiled(state, config, window):
 
     shape = [config.accumulate_gradients, config.batch_size, window]
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.int32)], autograph=False)
-    def train_step(batches):
+    @tf.function(
+        input_signature=[tf.TensorSpec(shape, tf.int32), tf.TensorSpec([])], autograph=False
+    )
+    def train_step(batches, learning_rate):
         inputs = batches
         if config.noise:
             seed = tf.stack([tf.constant(state.seed, tf.int64), state.updates])
@@ -108,9 +120,18 @@ def compiled(state, config, window):
         loss, gradients = accumulate.mean_gradients(
             loss_and_gradients, tf.stack([inputs, batches], axis=1), [v.shape for v in variables]
         )
-        state.optimizer.apply(gradients, config.learning_rate, tf.cast(state.updates, tf.float32))
-        state.updates.assign_add(1)
-        return loss
+        norm = tf.linalg.global_norm(gradients)
+        if config.clip_gradients:
+            gradients, _ = tf.clip_by_global_norm(gradients, config.clip_gradients, norm)
+
+        def update():
+            updates = tf.cast(state.updates, tf.float32)
+            state.optimizer.apply(gradients, learning_rate, updates)
+            return state.updates.assign_add(1)
+
+        # A loss or a gradient that is no number would spoil the weights for good.
+        tf.cond(tf.math.is_finite(loss + norm), update, state.updates.read_value)
+        return loss, norm
 
     return train_step
 

@@ -21,10 +21,12 @@ from . import (
     model,
     model_directory,
     run_directory,
+    schedule,
     train_config,
     train_step,
 )
 
+SKIPS = 5  # steps in a row whose loss is not a number, before a run ends
 DEEP = 12  # layers; deeper models save memory without being told to
 
 
@@ -145,7 +147,8 @@ class Run:
     def loop(self):
         """Decides when; the methods know how. The order within a step is Shepperd's."""
         config, state = self.config, self.state
-        last = config.steps and state.counter + config.steps - 1
+        last = self.last = config.steps and state.counter + config.steps - 1
+        self.skipped = 0
         self.start_time = time.time()
         with events.Writer(run_directory.of(config)) as self.events, stop_requests() as self.stop:
             while True:
@@ -170,16 +173,34 @@ class Run:
         windows = config.accumulate_gradients * config.batch_size
         batches = np.stack([state.sampler.sample(self.window) for _ in range(windows)])
         batches = batches.reshape(self.train_step.input_signature[0].shape).astype(np.int32)
-        loss = float(self.train_step(batches))
-        loss_sum, weight = state.avg_loss
-        state.avg_loss = loss_sum * 0.99 + loss, weight * 0.99 + 1.0
-        self.events.add(state.counter, learning_rate=config.learning_rate, loss=loss)
+        learning_rate = schedule.learning_rate(state.counter, self.last, config)
+        loss, norm = map(float, self.train_step(batches, learning_rate))
+        self.events.add(state.counter, learning_rate=learning_rate, loss=loss, gradient_norm=norm)
+        self.count_skipped(np.isfinite(loss + norm))
+        if np.isfinite(loss):
+            loss_sum, weight = state.avg_loss
+            state.avg_loss = loss_sum * 0.99 + loss, weight * 0.99 + 1.0
         print(
             f'[{state.counter} | {self.seconds():2.2f}] loss={loss:2.2f} '
-            f'avg={state.avg_loss[0] / state.avg_loss[1]:2.2f}',
+            f'avg={state.avg_loss[0] / max(1.0, state.avg_loss[1]):2.2f}',
             flush=True,
         )
         state.counter += 1
+
+    def count_skipped(self, finite):
+        """Raise ValueError when several steps in a row could not be made."""
+        self.skipped = 0 if finite else self.skipped + 1
+        if self.skipped == SKIPS:
+            raise ValueError(
+                f'The loss or its gradient was not a number in {SKIPS} steps in a row. The weights '
+                'are as they were, and so are the checkpoints; try a smaller --learning_rate, or '
+                '--clip_gradients 1'
+            )
+        if self.skipped:
+            print(
+                f'Step {self.state.counter} is skipped: its loss or gradient is not a number',
+                file=sys.stderr,
+            )
 
     def seconds(self):
         return time.time() - self.start_time

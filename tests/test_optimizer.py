@@ -28,3 +28,38 @@ def test_sgd_takes_the_learning_rate_times_the_gradient():
     sgd.apply([tf.constant([10.0, -10.0])], 0.1, tf.constant(0.0))
     assert variable.numpy().tolist() == [0.0, 3.0]
     assert sgd.slots == {}
+
+
+def test_weight_decay_is_adamws_and_spares_vectors():
+    matrix, vector = tf.Variable([[2.0, -2.0]]), tf.Variable([2.0])
+    adamw = optimizer.Adam({'w': matrix, 'b': vector}, weight_decay=0.1)
+    gradients = [tf.constant([[0.5, 0.5]]), tf.constant([0.5])]
+    adamw.apply(gradients, tf.constant(0.01), tf.constant(0.0))
+    # Adam's first step is the learning rate in the direction of the gradient
+    np.testing.assert_allclose(matrix, [[2 - 0.01 * 0.1 * 2 - 0.01, -2 + 0.01 * 0.1 * 2 - 0.01]])
+    np.testing.assert_allclose(vector, [2 - 0.01])
+
+
+def test_adafactor_is_shazeer_and_sterns():
+    random = np.random.default_rng(0)
+    w, b = random.normal(size=(1, 3, 4)), random.normal(size=5)
+    variables = {n: tf.Variable(value.astype(np.float32)) for n, value in (('w', w), ('b', b))}
+    adafactor = optimizer.Adafactor(variables)
+    rows, columns, v = np.zeros((1, 3)), np.zeros((1, 4)), np.zeros(5)
+    for t in range(1, 6):
+        gradients = random.normal(size=(1, 3, 4)), random.normal(size=5)
+        decay = 1 - t**-0.8
+        squares = gradients[0] ** 2 + 1e-30
+        rows = decay * rows + (1 - decay) * squares.mean(2)
+        columns = decay * columns + (1 - decay) * squares.mean(1)
+        factored = rows[:, :, None] * columns[:, None, :] / rows.mean(1)[:, None, None]
+        v = decay * v + (1 - decay) * (gradients[1] ** 2 + 1e-30)
+        steps = [gradients[0] / factored**0.5, gradients[1] / v**0.5]
+        steps = [step / max(1, (step**2).mean() ** 0.5) for step in steps]
+        w, b = w - 0.01 * steps[0], b - 0.01 * steps[1]
+        adafactor.apply(
+            [tf.constant(g, tf.float32) for g in gradients], tf.constant(0.01), tf.constant(t - 1.0)
+        )
+    np.testing.assert_allclose(variables['w'], w, rtol=1e-4)
+    np.testing.assert_allclose(variables['b'], b, rtol=1e-4)
+    assert sum(slot.shape.num_elements() for slot in adafactor.slots.values()) == 3 + 4 + 5

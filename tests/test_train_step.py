@@ -20,7 +20,13 @@ def config(**changes):
 def start(lm, window=32, **changes):
     settings = config(**changes)
     state = train_step.TrainState(lm, settings, [np.arange(50)])
-    return state, train_step.compiled(state, settings, window)
+    step = train_step.compiled(state, settings, window)
+
+    def loss_of(batches, learning_rate=settings.learning_rate):
+        return step(batches, learning_rate)[0]
+
+    loss_of.compiled = step
+    return state, loss_of
 
 
 @pytest.mark.parametrize('memory_saving', [False, True])
@@ -36,7 +42,7 @@ def test_ten_steps_follow_shepperds(tiny, golden, run, memory_saving):
         if f'{run}/{name}' in recorded:
             # Adam turns the rounding of a gradient near 0 into a difference that can be seen
             np.testing.assert_allclose(variable, recorded[f'{run}/{name}'], atol=5e-5)
-    assert step.experimental_get_tracing_count() == 1
+    assert step.compiled.experimental_get_tracing_count() == 1
     assert int(state.updates) == 10
 
 
@@ -86,6 +92,49 @@ def test_noise_is_put_on_the_input_and_not_on_the_labels(tiny):
     logits = tiny(inputs[0])['logits']
     expected = model.lm_loss(logits, tf.constant(tokens[0], tf.int32))
     np.testing.assert_allclose(step(tf.constant(tokens, tf.int32)), expected, rtol=1e-5)
+
+
+def tokens_of(shape):
+    return tf.constant(np.random.default_rng(0).integers(0, 97, shape), tf.int32)
+
+
+def test_the_norm_of_the_gradient_is_told_and_clipped(tiny):
+    batch = tokens_of([1, 2, 16])
+    steps = {}
+    weights = [v.numpy().copy() for v in tiny.trainable_variables]
+    for clip in (0.0, 0.5):
+        for variable, value in zip(tiny.trainable_variables, weights, strict=True):
+            variable.assign(value.copy())
+        _, step = start(tiny, 16, optimizer='sgd', clip_gradients=clip)
+        _, norm = step.compiled(batch, 1.0)  # with SGD at this rate, a step is the gradient
+        steps[clip] = [w - v for w, v in zip(weights, tiny.trainable_variables, strict=True)]
+        np.testing.assert_allclose(norm, tf.linalg.global_norm(steps[0.0]), rtol=1e-4)
+    assert norm > 0.5
+    for whole, clipped in zip(steps[0.0], steps[0.5], strict=True):
+        np.testing.assert_allclose(clipped, whole * (0.5 / norm), atol=1e-6)
+
+
+@pytest.mark.parametrize('optimizer', ['adam', 'adafactor', 'sgd'])
+def test_a_gradient_that_is_no_number_changes_nothing(tiny, optimizer):
+    state, step = start(tiny, 16, optimizer=optimizer)
+    step(tokens_of([1, 2, 16]))
+    gain = tiny.params['h1']['ln_1']['g']
+    gain.assign(gain * float('nan'))
+    before = [
+        v.numpy().copy() for v in (*tiny.trainable_variables, *state.optimizer.slots.values())
+    ]
+    loss, norm = step.compiled(tokens_of([1, 2, 16]), 0.1)
+    assert not np.isfinite(loss + norm)
+    after = [*tiny.trainable_variables, *state.optimizer.slots.values()]
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(after, before, strict=True))
+    assert int(state.updates) == 1
+
+
+@pytest.mark.parametrize('optimizer', ['adamw', 'adafactor'])
+def test_other_optimizers_learn(tiny, optimizer):
+    _, step = start(tiny, 16, optimizer=optimizer)
+    losses = [float(step(tokens_of([1, 2, 16]), 0.01)) for _ in range(30)]
+    assert losses[-1] < losses[0] - 1
 
 
 def test_validation_loss_is_that_of_the_model(tiny):

@@ -312,6 +312,22 @@ def test_a_checkpoint_that_cannot_be_written_on_the_way_does_not_end_the_run(
     assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-3'
 
 
+def test_steps_that_cannot_be_made_are_skipped_and_end_the_run(place, capsys):
+    train(steps=2)
+    before = weights('checkpoint/run1/model-2')
+    with pytest.raises(ValueError, match='not a number in 5 steps in a row.*--learning_rate'):
+        train(steps=9, learning_rate=1e38, optimizer='sgd')  # one step, and all is infinite
+    assert 'is skipped: its loss or gradient is not a number\n' in capsys.readouterr().err
+    assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-2'
+    assert same(weights('checkpoint/run1/model-2'), before)
+
+
+def test_a_schedule_goes_through_the_steps(place):
+    train(steps=4, learning_rate=0.001, schedule='linear', warmup_steps=2)
+    assert list(scalars('learning_rate').values()) == pytest.approx([0.0005, 0.001, 0.0005, 0])
+    assert all(norm > 0 for norm in scalars('gradient_norm').values())
+
+
 def test_too_little_memory_is_told(place, monkeypatch):
     def exhausted(self):
         raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor\nHint: …')
