@@ -10,13 +10,14 @@ import tensorflow as tf
 ROWS = 256  # of logits at once, 51 MB with OpenAI's vocabulary
 
 
-def linear_cross_entropy(h, wte, labels):
+def linear_cross_entropy(h, wte, labels, dtype=tf.float32):
     """Mean cross-entropy in nats of softmax(h wteᵀ), as model.lm_loss of model.logits_of.
 
     Args:
         h: [n, features].
         wte: [vocab, features], a tensor.
         labels: [n], the token that follows each row.
+        dtype: of the matrix products; the softmax and all sums are float32.
 
     The gradients of h and wte are computed along with the loss, which has to be the only thing that
     they are wanted for.
@@ -25,18 +26,19 @@ def linear_cross_entropy(h, wte, labels):
     @tf.custom_gradient
     def loss_of(h, wte):
         n = h.shape[0]
+        h, wte = tf.cast(h, dtype), tf.cast(wte, dtype)
         loss, dh, dwte, done = 0.0, [], None, []
         for start in range(0, n, ROWS):
             with tf.control_dependencies(done):  # one slice after the other: the memory of one
                 some = tf.identity(h[start : start + ROWS])
             losses, d = _cross_entropy(some, wte, labels[start : start + ROWS])
             loss += tf.reduce_sum(losses) / n
-            d = tf.cast(d / n, h.dtype)  # [rows, vocab]
+            d = tf.cast(d / n, dtype)  # [rows, vocab]
             dh.append(tf.matmul(d, wte))
-            piece = tf.matmul(d, some, transpose_a=True)  # [vocab, features]
+            piece = tf.cast(tf.matmul(d, some, transpose_a=True), tf.float32)  # [vocab, features]
             dwte = piece if dwte is None else dwte + piece
             done = [loss, dh[-1], dwte]
-        dh = tf.concat(dh, axis=0)
+        dh = tf.cast(tf.concat(dh, axis=0), tf.float32)
         return loss, lambda upstream: (dh * upstream, dwte * upstream)
 
     return loss_of(h, wte)
@@ -53,5 +55,5 @@ def cross_entropy(h, wte, labels):  # as above, without gradients
 
 
 def _cross_entropy(h, wte, labels):  # -> the loss of each row, [rows], and its gradient by logits
-    logits = tf.matmul(h, wte, transpose_b=True)  # [rows, vocab]
+    logits = tf.cast(tf.matmul(h, wte, transpose_b=True), tf.float32)  # [rows, vocab]
     return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)

@@ -18,27 +18,37 @@ SLICE = 256  # tokens
 
 @tf.custom_gradient
 def gelu(x):
+    """model.gelu in one pass over x, and its gradient in another."""
     return _gelu(x), lambda upstream: _gelu_gradient(x, upstream)
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _gelu(x):
-    return model.gelu(x)
+    return tf.cast(model.gelu(tf.cast(x, tf.float32)), x.dtype)
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _gelu_gradient(x, upstream):
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = model.gelu(x)
+        y = _gelu(x)
     return tape.gradient(y, x, upstream)
 
 
-def lean_block(window):
-    """A function with the arguments of model.block, for batches of `window` tokens."""
+def lean_block(window, dtype=tf.float32):
+    """A function with the arguments of model.block, for batches of `window` tokens.
+
+    With another `dtype`, matrix products are computed in it; what is added up along the layers, the
+    norms, the softmax and gelu stay in float32, and so do the weights and their gradients.
+    """
     size = min(window, SLICE)
     # Made here and not in the graph, where each layer would have a constant of its own.
     mask = tf.constant(np.triu(np.full([size, size], -1e10, np.float32), 1))
+
+    def linear(x, params):  # model.conv1d in `dtype`
+        return model.conv1d(
+            tf.cast(x, dtype), {name: tf.cast(value, dtype) for name, value in params.items()}
+        )
 
     def attention(c, n_head):  # [batch, sequence, 3 * features] -> [batch, sequence, features]
         q, k, v = (model.split_heads(part, n_head) for part in tf.split(c, 3, axis=2))
@@ -47,19 +57,20 @@ def lean_block(window):
         for start in range(0, window, size):
             end = min(start + size, window)
             w = tf.matmul(q[:, :, start:end], k[:, :, :end], transpose_b=True)
+            w = tf.cast(w, tf.float32)  # [batch, heads, dst, src]
             w += tf.pad(mask[: end - start, : end - start], [[0, 0], [start, 0]])
-            a.append(tf.matmul(tf.nn.softmax(w), v[:, :, :end]))
+            a.append(tf.matmul(tf.cast(tf.nn.softmax(w), dtype), v[:, :, :end]))
         return model.merge_heads(tf.concat(a, axis=2))
 
     def block(x, params, *, past, hparams):
         assert past is None
         attn, mlp = params['attn'], params['mlp']
-        c = tf.recompute_grad(lambda x: model.conv1d(model.norm(x, params['ln_1']), attn['c_attn']))
-        x = x + model.conv1d(
-            tf.recompute_grad(lambda c: attention(c, hparams.n_head))(c(x)), attn['c_proj']
-        )
-        m = tf.recompute_grad(lambda x: model.conv1d(model.norm(x, params['ln_2']), mlp['c_fc']))
-        y = tf.recompute_grad(lambda m: model.conv1d(gelu(m), mlp['c_proj']))
-        return x + y(m(x)), None
+        remember_input = tf.recompute_grad
+        to_attn = remember_input(lambda x: linear(model.norm(x, params['ln_1']), attn['c_attn']))
+        attend = remember_input(lambda c: attention(c, hparams.n_head))
+        to_mlp = remember_input(lambda x: linear(model.norm(x, params['ln_2']), mlp['c_fc']))
+        from_mlp = remember_input(lambda m: linear(gelu(m), mlp['c_proj']))
+        x = x + tf.cast(linear(attend(to_attn(x)), attn['c_proj']), tf.float32)
+        return x + tf.cast(from_mlp(to_mlp(x)), tf.float32), None
 
     return block

@@ -36,6 +36,11 @@ class TrainConfig:
     memory_saving_gradients: bool = flag(
         False, help='Recompute each block for its gradient instead of remembering it'
     )
+    dtype: str = flag(
+        'float32',
+        choices=['float32', 'bfloat16'],
+        help='Of matrix products; weights and checkpoints are float32 in any case',
+    )
     only_train_transformer_layers: bool = flag(
         False, help='Leave the embeddings and the last norm as they are'
     )

@@ -86,7 +86,8 @@ def compiled(state, config, window):
     """
     lm = state.lm
     variables = list(state.trained.values())
-    block = lean_block.lean_block(window)
+    dtype = tf.dtypes.as_dtype(config.dtype)
+    block = lean_block.lean_block(window, dtype)
     if config.memory_saving_gradients:
         block = memory_saving_gradients.recompute(block)
 
@@ -98,7 +99,7 @@ def compiled(state, config, window):
             h, _ = model.transformer(lm.hparams, lm.params, inputs, block=block)
             h = tf.reshape(h[:, :-1], [-1, lm.hparams.n_embd])
             labels = tf.reshape(tokens[:, 1:], [-1])
-            loss = fused_loss.linear_cross_entropy(h, wte, labels)
+            loss = fused_loss.linear_cross_entropy(h, wte, labels, dtype)
         dwte, *gradients = tape.gradient(loss, [wte, *variables])
         return loss, [
             tf.tensor_scatter_nd_add(dwte, g.indices[:, None], g.values)

@@ -137,6 +137,19 @@ def test_other_optimizers_learn(tiny, optimizer):
     assert losses[-1] < losses[0] - 1
 
 
+@pytest.mark.parametrize('memory_saving', [False, True])
+def test_bfloat16_is_float32_but_for_its_precision(tiny, golden, memory_saving):
+    recorded = golden('golden_losses.npz')
+    _, step = start(
+        tiny, dtype='bfloat16', learning_rate=0.001, memory_saving_gradients=memory_saving
+    )
+    losses = [
+        float(step(tf.constant(b.reshape(1, 2, 32), tf.int32))) for b in recorded['batches'][:10]
+    ]
+    assert 1e-5 < np.abs(losses - recorded['adam/losses']).max() < 0.05  # of 5 to 8
+    assert {v.dtype for v in tiny.trainable_variables} == {tf.float32}
+
+
 def test_validation_loss_is_that_of_the_model(tiny):
     tokens = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 16]), tf.int32)
     expected = model.lm_loss(tiny(tokens)['logits'], tokens)
