@@ -2,7 +2,7 @@
 
     python benchmarks/training.py
 
-Random weights and tokens, batch 1 x 1024, float32, Adam. Each system runs in processes of its own,
+Random weights and tokens, batch 1 x 1024, Adam. Each system runs in processes of its own,
 so that the peak memory is its own, and takes turns with the others. See README.md.
 """
 
@@ -49,7 +49,11 @@ def ours_memory_saving():
     return ours(memory_saving_gradients=True)
 
 
-def nanogpt_style(compile=False):
+def ours_bfloat16():
+    return ours(dtype='bfloat16')
+
+
+def nanogpt_style(compile=False, dtype='float32'):
     """What nanoGPT does: fused attention, tied embedding, AdamW; nothing that only a GPU has."""
     import torch
     from torch import nn
@@ -97,7 +101,8 @@ def nanogpt_style(compile=False):
     loss_of = torch.compile(gpt) if compile else gpt
 
     def step():
-        loss = loss_of(X)
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype == 'bfloat16'):
+            loss = loss_of(X)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -110,11 +115,17 @@ def nanogpt_style_compiled():
     return nanogpt_style(compile=True)
 
 
+def nanogpt_style_bfloat16():
+    return nanogpt_style(dtype='bfloat16')
+
+
 SYSTEMS = {
     'ours': ours,
     'ours --memory_saving_gradients': ours_memory_saving,
     'PyTorch, nanoGPT style': nanogpt_style,
     'PyTorch, torch.compile': nanogpt_style_compiled,
+    'ours --dtype bfloat16': ours_bfloat16,
+    'PyTorch, bfloat16 autocast': nanogpt_style_bfloat16,
 }
 
 

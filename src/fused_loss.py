@@ -19,8 +19,7 @@ def linear_cross_entropy(h, wte, labels, dtype=tf.float32):
         labels: [n], the token that follows each row.
         dtype: of the matrix products; the softmax and all sums are float32.
 
-    The gradients of h and wte are computed along with the loss, which has to be the only thing that
-    they are wanted for.
+    The gradients are computed along with the loss, wanted or not; cross_entropy leaves them out.
     """
 
     @tf.custom_gradient
