@@ -85,7 +85,9 @@ def call_from_command_line(function, text=()):
         if stop.code:
             known = ', '.join(f'--{name}' for name in inspect.signature(function).parameters)
             error = complaint.getvalue().partition('\n')[0]
-            print(f'{error}. Known are {known}; -- --help explains them', file=sys.stderr)
+            print(f'{error}. Known are {known}; --help explains them', file=sys.stderr)
+        else:
+            print(complaint.getvalue())  # what was asked for with --help
         raise
     args, kwargs = understood[0]
     return function(*args, **kwargs)

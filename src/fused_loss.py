@@ -10,7 +10,7 @@ import tensorflow as tf
 ROWS = 256  # of logits at once, 51 MB with OpenAI's vocabulary
 
 
-def linear_cross_entropy(h, wte, labels, dtype=tf.float32):
+def linear_cross_entropy(h, wte, labels, dtype=tf.float32, train_wte=True):
     """Mean cross-entropy in nats of softmax(h wteᵀ), as model.lm_loss of model.logits_of.
 
     Args:
@@ -18,6 +18,7 @@ def linear_cross_entropy(h, wte, labels, dtype=tf.float32):
         wte: [vocab, features], a tensor.
         labels: [n], the token that follows each row.
         dtype: of the matrix products; the softmax and all sums are float32.
+        train_wte: whether wte shall have a gradient.
 
     The gradients are computed along with the loss, wanted or not; cross_entropy leaves them out.
     """
@@ -34,11 +35,13 @@ def linear_cross_entropy(h, wte, labels, dtype=tf.float32):
             loss += tf.reduce_sum(losses) / n
             d = tf.cast(d / n, dtype)  # [rows, vocab]
             dh.append(tf.matmul(d, wte))
-            piece = tf.cast(tf.matmul(d, some, transpose_a=True), tf.float32)  # [vocab, features]
-            dwte = piece if dwte is None else dwte + piece
-            done = [loss, dh[-1], dwte]
+            done = [loss, dh[-1]]
+            if train_wte:
+                piece = tf.cast(tf.matmul(d, some, transpose_a=True), tf.float32)
+                dwte = piece if dwte is None else dwte + piece  # [vocab, features]
+                done.append(dwte)
         dh = tf.cast(tf.concat(dh, axis=0), tf.float32)
-        return loss, lambda upstream: (dh * upstream, dwte * upstream)
+        return loss, lambda upstream: (dh * upstream, dwte * upstream if train_wte else None)
 
     return loss_of(h, wte)
 

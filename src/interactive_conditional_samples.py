@@ -26,21 +26,22 @@ def interact_model(
     top_p=1,
     models_dir='models',
 ):
-    """
-    Interactively run the model
-    :model_name=124M : String, which model to use, or the path of its directory
-    :seed=None : Integer seed; the same seed and prompt give the same samples
-    :nsamples=1 : Number of samples to print for each prompt
-    :batch_size=1 : Number of samples to work on at once (only affects speed and memory)
-    :length=None : Number of tokens in a sample; if None (default), half the model's window, or
-     less where the prompt leaves no more
-    :temperature=1 : Float that divides the logits: below 1 keeps to what is likely, above 1
-     strays from it, and 0 always takes the likeliest token
-    :top_k=0 : Integer; only the k likeliest tokens are considered, 40 is a good value; 0 (default)
-     considers all
-    :top_p=1 : Float; only the likeliest tokens that together reach this probability are
-     considered, after top_k; off at 0 and 1
-    :models_dir : path to the parent folder of the models' own
+    """Interactively run the model.
+
+    Args:
+        model_name: String, which model to use, or the path of its directory
+        seed: Integer seed; the same seed and prompt give the same samples
+        nsamples: Number of samples to print for each prompt
+        batch_size: Number of samples to work on at once (only affects speed and memory)
+        length: Number of tokens in a sample; if None (default), half the model's window, or
+            less where the prompt leaves no more
+        temperature: Float that divides the logits: below 1 keeps to what is likely, above 1
+            strays from it, and 0 always takes the likeliest token
+        top_k: Integer; only the k likeliest tokens are considered, 40 is a good value; 0 (default)
+            considers all
+        top_p: Float; only the likeliest tokens that together reach this probability are
+            considered, after top_k; off at 0 and 1
+        models_dir: path to the parent folder of the models' own
     """
     from . import generation  # here, so that a mistyped flag is refused before TensorFlow loads
 

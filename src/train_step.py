@@ -86,6 +86,7 @@ def compiled(state, config, window):
     """
     lm = state.lm
     variables = list(state.trained.values())
+    train_wte = 'model/wte' in state.trained
     dtype = tf.dtypes.as_dtype(config.dtype)
     block = lean_block.lean_block(window, dtype)
     if config.memory_saving_gradients:
@@ -99,7 +100,7 @@ def compiled(state, config, window):
             h, _ = model.transformer(lm.hparams, lm.params, inputs, block=block)
             h = tf.reshape(h[:, :-1], [-1, lm.hparams.n_embd])
             labels = tf.reshape(tokens[:, 1:], [-1])
-            loss = fused_loss.linear_cross_entropy(h, wte, labels, dtype)
+            loss = fused_loss.linear_cross_entropy(h, wte, labels, dtype, train_wte)
         dwte, *gradients = tape.gradient(loss, [wte, *variables])
         return loss, [
             tf.tensor_scatter_nd_add(dwte, g.indices[:, None], g.values)

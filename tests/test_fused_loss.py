@@ -39,6 +39,17 @@ def test_it_is_the_plain_loss_with_its_gradients(monkeypatch, n, compiled):
     np.testing.assert_allclose(3 * fused_loss.cross_entropy(*batch(n)), expected[0], rtol=1e-5)
 
 
+def test_an_embedding_that_is_not_trained_has_no_gradient():
+    def fused(h, wte, labels):
+        return fused_loss.linear_cross_entropy(h, wte, labels, train_wte=False)
+
+    loss, dh, dwte = loss_and_gradients(fused, *batch(5))
+    expected = loss_and_gradients(plain, *batch(5))
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(dh, expected[1], atol=1e-5)
+    assert dwte is None
+
+
 def test_no_tensor_has_all_the_logits(monkeypatch):
     monkeypatch.setattr(fused_loss, 'ROWS', 4)
 

@@ -127,6 +127,14 @@ def test_mistakes_are_told_in_one_line(place, command, code, complaint):
     assert not (place / 'checkpoint').exists()
 
 
+@pytest.mark.parametrize('script', [*INTERACT, *GENERATE])
+def test_help_explains_the_flags(place, script):
+    result = run(place, [script, '--help'])
+    assert result.returncode == 0
+    for name in ('model_name', 'seed', 'nsamples', 'length', 'temperature', 'top_k', 'top_p'):
+        assert f'--{name}' in result.stdout
+
+
 def steps_of(output):
     return [int(number) for number in re.findall(r'^\[(\d+) \|', output, re.MULTILINE)]
 
