@@ -1,4 +1,4 @@
-# make demo   install, train a small model on Shakespeare for two minutes, and let it speak
+# make demo   install, train a small model on Shakespeare for a minute or two, and let it speak
 # make test   install what the tests need, and run them
 # make lint   ruff, as the tests' settings in pyproject.toml have it
 
@@ -12,7 +12,8 @@ demo: .venv/installed
 		demo/shakespeare.txt demo/shakespeare.npz
 	.venv/bin/python train.py --models_dir demo/models --model_name shakespeare \
 		--dataset demo/shakespeare.npz --run_name demo --restore_from scratch --seed 1 \
-		--batch_size 8 --learning_rate 0.001 --steps 1200 \
+		--batch_size 8 --learning_rate 0.002 --schedule cosine --warmup_steps 100 \
+		--clip_gradients 1 --steps 1200 \
 		--sample_every 300 --sample_length 100 --save_every 0
 	.venv/bin/python src/generate_unconditional_samples.py --model_name checkpoint/demo \
 		--nsamples 2 --length 120 --temperature 0.8 --top_k 40 --seed 1
