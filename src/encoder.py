@@ -19,7 +19,7 @@ import regex as re
 import tiktoken
 
 END_OF_TEXT = '<|endoftext|>'
-CACHE_SIZE = 2**16  # words; some 15 MB. A megabyte of English has about 20,000 different ones
+CACHE_SIZE = 2**16  # words, 12 MB; demo/shakespeare.txt has 15,057 different ones
 LONGEST_CACHED = 100  # characters; what is longer hardly comes twice
 
 

@@ -10,13 +10,13 @@ import tensorflow as tf
 ROWS = 256  # of logits at once, 51 MB with OpenAI's vocabulary
 
 
-def linear_cross_entropy(h, wte, labels, dtype=tf.float32, train_wte=True):
+def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True):
     """Mean cross-entropy in nats of softmax(h wteᵀ), as model.lm_loss of model.logits_of.
 
     Args:
         h: [n, features].
-        wte: [vocab, features], a tensor.
         labels: [n], the token that follows each row.
+        wte: [vocab, features], a tensor.
         dtype: of the matrix products; the softmax and all sums are float32.
         train_wte: whether wte shall have a gradient.
 
@@ -31,7 +31,7 @@ def linear_cross_entropy(h, wte, labels, dtype=tf.float32, train_wte=True):
         for start in range(0, n, ROWS):
             with tf.control_dependencies(done):  # one slice after the other: the memory of one
                 some = tf.identity(h[start : start + ROWS])
-            losses, d = _cross_entropy(some, wte, labels[start : start + ROWS])
+            losses, d = _cross_entropy(some, labels[start : start + ROWS], wte)
             loss += tf.reduce_sum(losses) / n
             d = tf.cast(d / n, dtype)  # [rows, vocab]
             dh.append(tf.matmul(d, wte))
@@ -46,16 +46,16 @@ def linear_cross_entropy(h, wte, labels, dtype=tf.float32, train_wte=True):
     return loss_of(h, wte)
 
 
-def cross_entropy(h, wte, labels):  # as above, without gradients
+def cross_entropy(h, labels, wte):  # as above, without gradients
     losses, done = [], []
     for start in range(0, h.shape[0], ROWS):
         with tf.control_dependencies(done):
             some = tf.identity(h[start : start + ROWS])
-        losses.append(_cross_entropy(some, wte, labels[start : start + ROWS])[0])
+        losses.append(_cross_entropy(some, labels[start : start + ROWS], wte)[0])
         done = losses[-1:]
     return tf.reduce_mean(tf.concat(losses, axis=0))
 
 
-def _cross_entropy(h, wte, labels):  # -> the loss of each row, [rows], and its gradient by logits
+def _cross_entropy(h, labels, wte):  # -> the loss of each row, [rows], and its gradient by logits
     logits = tf.cast(tf.matmul(h, wte, transpose_b=True), tf.float32)  # [rows, vocab]
     return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)

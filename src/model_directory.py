@@ -7,8 +7,8 @@ checkpoint. A run directory of the trainer holds the same, so its path is a mode
 import os
 import sys
 
-# OpenAI renamed its two smaller models when it counted their parameters again; the weights are
-# the same (openai/gpt-2, issue 209).
+# OpenAI renamed its two smaller models when it counted their parameters again, as the README of
+# openai/gpt-2 says; the weights are the same.
 ALIASES = {'117M': '124M', '124M': '117M', '345M': '355M', '355M': '345M'}
 SIZES = ('124M', '355M', '774M', '1558M')
 

@@ -45,8 +45,13 @@ def checkpoint_to_restore(config, model_dir):
 
 def set_aside(config):
     """Rename the directories of an earlier run, so that nothing in them is overwritten."""
-    for directory in (of(config), of_samples(config)):
-        if os.path.exists(directory):
+    checkpoints, samples = of(config), of_samples(config)
+    has_samples = os.path.isdir(samples) and os.listdir(samples)
+    for directory, is_used in (
+        (checkpoints, checkpoint.latest(checkpoints)),
+        (samples, has_samples),
+    ):
+        if is_used:
             number = next(n for n in itertools.count(1) if not os.path.exists(f'{directory}.{n}'))
             os.rename(directory, f'{directory}.{number}')
             print(f'{directory} is kept as {directory}.{number}', file=sys.stderr)

@@ -8,7 +8,7 @@ what is sampled depends on these numbers alone and not on batches, shapes or dev
 import numpy as np
 import tensorflow as tf
 
-SMALLEST_WINDOW = 64  # below it a step costs the same, and each window is compiled once
+SMALLEST_WINDOW = 64  # each window is compiled, which takes longer than a short sample
 
 
 def top_k_logits(logits, k):  # [batch, vocab] -> the same

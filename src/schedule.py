@@ -7,7 +7,8 @@ def learning_rate(step, last, config):
     """The learning rate of a step; steps are counted from 1, and `last` is the last of them.
 
     It rises in a line to --learning_rate in the first --warmup_steps, and then stays or, with
-    --schedule linear or cosine, falls to --min_learning_rate at the last step.
+    --schedule linear or cosine, falls to --min_learning_rate at the last step. A run that was
+    interrupted stays on its curve when it goes on with as many --steps as were left.
     """
     highest, lowest, warmup = config.learning_rate, config.min_learning_rate, config.warmup_steps
     if step < warmup:

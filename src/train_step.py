@@ -77,6 +77,11 @@ def with_noise(batches, p, n_vocab, seed):  # [number, batch, sequence] int32 ->
     return tf.where(tf.random.stateless_uniform(batches.shape, replaced) < p, noise, batches)
 
 
+def aligned(h, tokens):  # [batch, sequence, features], [batch, sequence] -> [n, features], [n]
+    """The features that predict a token, and the token: those at <n, and token n."""
+    return tf.reshape(h[:, :-1], [-1, h.shape[-1]]), tf.reshape(tokens[:, 1:], [-1])
+
+
 def compiled(state, config, window):
     """A compiled function that makes a step and gives the loss and the norm of its gradient.
 
@@ -98,9 +103,7 @@ def compiled(state, config, window):
         with tf.GradientTape() as tape:
             tape.watch(wte)
             h, _ = model.transformer(lm.hparams, lm.params, inputs, block=block)
-            h = tf.reshape(h[:, :-1], [-1, lm.hparams.n_embd])
-            labels = tf.reshape(tokens[:, 1:], [-1])
-            loss = fused_loss.linear_cross_entropy(h, wte, labels, dtype, train_wte)
+            loss = fused_loss.linear_cross_entropy(*aligned(h, tokens), wte, dtype, train_wte)
         dwte, *gradients = tape.gradient(loss, [wte, *variables])
         return loss, [
             tf.tensor_scatter_nd_add(dwte, g.indices[:, None], g.values)
@@ -143,5 +146,4 @@ def validation_loss(lm, tokens):  # [batch, sequence] -> []
     h, _ = model.transformer(
         lm.hparams, lm.params, tokens, block=lean_block.lean_block(tokens.shape[1])
     )
-    h = tf.reshape(h[:, :-1], [-1, lm.hparams.n_embd])
-    return fused_loss.cross_entropy(h, lm.params['wte'], tf.reshape(tokens[:, 1:], [-1]))
+    return fused_loss.cross_entropy(*aligned(h, tokens), lm.params['wte'])

@@ -132,16 +132,15 @@ class Run:
         ]
 
     def resume(self, prefix):
-        """Go on behind `prefix` if it is this run's; otherwise begin, with an empty directory."""
-        directory = run_directory.of(self.config)
-        if prefix and prefix == checkpoint.latest(directory):
+        """Go on behind `prefix` if it is this run's; otherwise begin, with empty directories."""
+        if prefix and prefix == checkpoint.latest(run_directory.of(self.config)):
             self.state.counter = checkpoint.counter_of(prefix) + 1
             tensors = checkpoint.load_state(prefix)
             if tensors:
                 self.state.restore(tensors)
             else:
                 print(f'{prefix} has no state; the optimizer starts anew', file=sys.stderr)
-        elif checkpoint.latest(directory):
+        else:
             run_directory.set_aside(self.config)
 
     def loop(self):

@@ -9,20 +9,20 @@ def batch(n, vocab=50, features=8):
     random = np.random.default_rng(n)
     h = tf.constant(random.normal(size=[n, features]).astype(np.float32))
     wte = tf.constant(random.normal(size=[vocab, features]).astype(np.float32))
-    return h, wte, tf.constant(random.integers(0, vocab, n), tf.int32)
+    return h, tf.constant(random.integers(0, vocab, n), tf.int32), wte
 
 
-def plain(h, wte, labels):  # by model.lm_loss, which looks from each row at the token after it
+def plain(h, labels, wte):  # by model.lm_loss, which looks from each row at the token after it
     logits = model.logits_of(h, {'wte': wte})[None]
     return model.lm_loss(
         tf.concat([logits, logits[:, :1]], axis=1), tf.concat([[0], labels], axis=0)[None]
     )
 
 
-def loss_and_gradients(function, h, wte, labels):
+def loss_and_gradients(function, h, labels, wte):
     with tf.GradientTape() as tape:
         tape.watch([h, wte])
-        loss = 3 * function(h, wte, labels)  # the gradient that arrives is 3
+        loss = 3 * function(h, labels, wte)  # the gradient that arrives is 3
     return [loss, *tape.gradient(loss, [h, wte])]
 
 
@@ -40,8 +40,8 @@ def test_it_is_the_plain_loss_with_its_gradients(monkeypatch, n, compiled):
 
 
 def test_an_embedding_that_is_not_trained_has_no_gradient():
-    def fused(h, wte, labels):
-        return fused_loss.linear_cross_entropy(h, wte, labels, train_wte=False)
+    def fused(h, labels, wte):
+        return fused_loss.linear_cross_entropy(h, labels, wte, train_wte=False)
 
     loss, dh, dwte = loss_and_gradients(fused, *batch(5))
     expected = loss_and_gradients(plain, *batch(5))
@@ -54,8 +54,8 @@ def test_no_tensor_has_all_the_logits(monkeypatch):
     monkeypatch.setattr(fused_loss, 'ROWS', 4)
 
     @tf.function(autograph=False)
-    def step(h, wte, labels):
-        return loss_and_gradients(fused_loss.linear_cross_entropy, h, wte, labels)
+    def step(h, labels, wte):
+        return loss_and_gradients(fused_loss.linear_cross_entropy, h, labels, wte)
 
     graph = step.get_concrete_function(*batch(13)).graph
     shapes = [output.shape for op in graph.get_operations() for output in op.outputs]

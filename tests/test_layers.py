@@ -43,7 +43,8 @@ def test_what_needs_no_tensorflow_does_not_import_it(stem):
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
 def test_files_and_functions_keep_their_budget(path):
     text = path.read_text(encoding='utf-8')
-    assert len(text.splitlines()) <= 310
+    assert len(text.splitlines()) <= 300
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 80, f'{node.name} is too long'
+            explained = len((ast.get_docstring(node) or '').splitlines())
+            assert node.end_lineno - node.lineno - explained < 60, f'{node.name} is too long'

@@ -136,6 +136,14 @@ def test_fresh_begins_anew_and_keeps_what_was(place, capsys):
     assert sorted(os.listdir('samples/run1.1')) == ['samples-1', 'samples-2']
 
 
+def test_samples_of_a_run_that_was_never_saved_are_kept(place):
+    os.makedirs('samples/run1')
+    pathlib.Path('samples/run1/samples-1').write_text('mine')
+    train(steps=1, sample_every=1, sample_length=3)
+    assert pathlib.Path('samples/run1.1/samples-1').read_text() == 'mine'
+    assert pathlib.Path('samples/run1/samples-1').read_text() != 'mine'
+
+
 @pytest.mark.parametrize(
     'where',
     [
