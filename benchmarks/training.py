@@ -33,8 +33,9 @@ def tokens():  # [1, window]
 def ours(**flags):
     import tensorflow as tf
 
-    from src import model, train_config, train_step
+    from src import memory, model, train_config, train_step
 
+    memory.give_back()
     hparams = model.default_hparams()
     hparams.override_from_dict(SHAPE)
     config = train_config.TrainConfig(dataset='', learning_rate=LEARNING_RATE, seed=0, **flags)

@@ -4,12 +4,12 @@
     load_dataset             files to chunks of tokens, chunks to windows
     model                    tokens to logits; the loss
     lean_block, fused_loss   the same block and loss for training, with less to remember
-    memory_saving_gradients  recompute activations instead of remembering them
+    layerwise                the loss to gradients, layer by layer, remembered or recomputed
     accumulate               the mean gradient of several small batches
     checkpoint               a directory to a model and back
     sample                   logits to the next token, and the loop around it
     generation               a prompt to texts
-    training                 the loop that fine-tunes
+    training                 which text, which weights; training_loop, step by step
 
 Beside them: model_directory (which folder a name means), flags (command lines).
 """

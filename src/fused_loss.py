@@ -8,9 +8,10 @@ gradient of the embedding is added up in place.
 import tensorflow as tf
 
 ROWS = 256  # of logits at once, 51 MB with OpenAI's vocabulary
+TOKENS = 8192  # rows of the embedding's gradient that are added to at once, 25 MB in 124M
 
 
-def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True):
+def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale=1.0):
     """Mean cross-entropy in nats of softmax(h wteᵀ), as model.lm_loss of model.logits_of.
 
     Args:
@@ -19,6 +20,7 @@ def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True):
         wte: [vocab, features], a tensor.
         dtype: of the matrix products; the softmax and all sums are float32.
         train_wte: whether wte shall have a gradient.
+        scale: what the gradients, not the loss, are multiplied by: float16 holds none below 6e-8.
 
     The gradients are computed along with the loss, wanted or not; cross_entropy leaves them out.
     """
@@ -33,17 +35,32 @@ def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True):
                 some = tf.identity(h[start : start + ROWS])
             losses, d = _cross_entropy(some, labels[start : start + ROWS], wte)
             loss += tf.reduce_sum(losses) / n
-            d = tf.cast(d / n, dtype)  # [rows, vocab]
+            d = tf.cast(d * (scale / n), dtype)  # [rows, vocab]
             dh.append(tf.matmul(d, wte))
-            done = [loss, dh[-1]]
             if train_wte:
-                piece = tf.cast(tf.matmul(d, some, transpose_a=True), tf.float32)
-                dwte = piece if dwte is None else dwte + piece  # [vocab, features]
-                done.append(dwte)
-        dh = tf.cast(tf.concat(dh, axis=0), tf.float32)
+                dwte = _plus_product(dwte, d, some)
+            done = [loss, dh[-1], *([dwte] if train_wte else [])]
+        with tf.control_dependencies(done):  # what goes on with dh would need more memory
+            dh = tf.cast(tf.concat(dh, axis=0), tf.float32)
         return loss, lambda upstream: (dh * upstream, dwte * upstream if train_wte else None)
 
     return loss_of(h, wte)
+
+
+def _plus_product(dwte, d, h):  # [vocab, features] or None, [rows, vocab], [rows, features]
+    """dwte + dᵀ h, in the memory of dwte; that memory alone where it is the first."""
+    if dwte is None:
+        return tf.cast(tf.matmul(d, h, transpose_a=True), tf.float32)
+    for start in range(0, d.shape[1], TOKENS):
+        end = min(start + TOKENS, d.shape[1])
+        with tf.control_dependencies([dwte]):
+            piece = tf.matmul(d[:, start:end], h, transpose_a=True)
+        piece = tf.cast(piece, tf.float32) + dwte[start:end]
+        with tf.control_dependencies([piece]):
+            dwte = tf.raw_ops.TensorStridedSliceUpdate(
+                input=dwte, begin=[start], end=[end], strides=[1], value=piece
+            )
+    return dwte
 
 
 def cross_entropy(h, labels, wte):  # as above, without gradients

@@ -168,13 +168,21 @@ def empty_cache(*, hparams, batch_size, window):
     return [Cache(empty, empty, tf.constant(0)) for _ in range(hparams.n_layer)]
 
 
+def embed(params, X, past_length=0):  # [batch, sequence] -> [batch, sequence, features]
+    """What each token is, plus where it stands."""
+    positions = past_length + tf.range(shape_list(X)[1])
+    # Read first: a variable that is gathered from is copied at every later read, wte's 154 MB.
+    wte, wpe = tf.convert_to_tensor(params['wte']), tf.convert_to_tensor(params['wpe'])
+    return tf.gather(wte, X) + tf.gather(wpe, positions)
+
+
 def transformer(hparams, params, X, past=None, *, block=block):
     """The features that predict the token after each token of X, and the presents of the layers.
 
     Args:
         X: [batch, sequence] int32.
         past: None; or what came before, in the shape of past_shape; or a list of Caches.
-        block: what computes a block, where it is not `block` itself: see memory_saving_gradients.
+        block: what computes a block, where it is not `block` itself: see lean_block.
 
     Returns [batch, sequence, features], and what `block` returned as present for each layer.
     """
@@ -186,8 +194,7 @@ def transformer(hparams, params, X, past=None, *, block=block):
         past_length, pasts = shape_list(past)[-2], tf.unstack(past, axis=1)
     assert len(pasts) == hparams.n_layer
 
-    positions = past_length + tf.range(shape_list(X)[1])
-    h = tf.gather(params['wte'], X) + tf.gather(params['wpe'], positions)
+    h = embed(params, X, past_length)
     presents = []
     for layer, past in enumerate(pasts):
         h, present = block(h, params[f'h{layer}'], past=past, hparams=hparams)

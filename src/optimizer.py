@@ -28,11 +28,10 @@ class SGD(tf.Module):
         self.slots[f'{kind}/{name}'] = tf.Variable(tf.zeros(shape))
 
     def apply(self, gradients, learning_rate, updates):
-        """Update the variables; `learning_rate` and `updates` are [] float32."""
+        """Update variables from {name: gradient}; `learning_rate` and `updates` are [] float32."""
         done = []
-        for (name, variable), gradient in zip(
-            self.variables_by_name.items(), gradients, strict=True
-        ):
+        for name, gradient in gradients.items():
+            variable = self.variables_by_name[name]
             with tf.control_dependencies(done):  # the room that an update needs is needed once
                 if self.weight_decay and variable.shape.rank > 1:  # not of biases and gains
                     variable.assign_sub(learning_rate * self.weight_decay * variable)

@@ -9,9 +9,9 @@ import tensorflow as tf
 from . import (
     accumulate,
     fused_loss,
+    layerwise,
     lean_block,
     load_dataset,
-    memory_saving_gradients,
     model,
     optimizer,
 )
@@ -69,17 +69,41 @@ class TrainState:
         for name, slot in self.optimizer.slots.items():
             slot.assign(tensors[name])
 
+    def update(self, loss, norm, gradients, learning_rate):
+        """Change the weights, unless that would spoil them for good."""
+
+        def apply():
+            self.optimizer.apply(gradients, learning_rate, tf.cast(self.updates, tf.float32))
+            return self.updates.assign_add(1)
+
+        tf.cond(tf.math.is_finite(loss + norm), apply, self.updates.read_value)
+
+    def update_at_once(self, loss, parts, learning_rate):
+        """Change each part of the weights as soon as its gradients are there; gives their norm.
+
+        So there is never room for all gradients. From the first gradient that is not a number on
+        nothing changes; the layers above it have been changed then.
+        """
+        updates = tf.cast(self.updates, tf.float32)
+        squares = tf.zeros([])
+        for part in parts:
+            squares += 2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in part.values()])
+
+            def apply(part=part):
+                self.optimizer.apply(part, learning_rate, updates)
+                return True
+
+            tf.cond(tf.math.is_finite(loss + squares), apply, lambda: False)
+        finite = tf.math.is_finite(loss + squares)
+        self.updates.assign_add(tf.cast(finite, self.updates.dtype))
+        return tf.sqrt(squares)
+
 
 def with_noise(batches, p, n_vocab, seed):  # [number, batch, sequence] int32 -> the same
     """Each token replaced with probability p by any token of the vocabulary."""
     replaced, random = tf.unstack(tf.random.split(seed))
     noise = tf.random.stateless_uniform(batches.shape, random, 0, n_vocab, tf.int32)
     return tf.where(tf.random.stateless_uniform(batches.shape, replaced) < p, noise, batches)
-
-
-def aligned(h, tokens):  # [batch, sequence, features], [batch, sequence] -> [n, features], [n]
-    """The features that predict a token, and the token: those at <n, and token n."""
-    return tf.reshape(h[:, :-1], [-1, h.shape[-1]]), tf.reshape(tokens[:, 1:], [-1])
 
 
 def compiled(state, config, window):
@@ -89,30 +113,26 @@ def compiled(state, config, window):
     changes the weights, the optimizer and the count of updates; none of them where the loss or the
     gradient is not finite.
     """
-    lm = state.lm
-    variables = list(state.trained.values())
-    train_wte = 'model/wte' in state.trained
+    lm, trained = state.lm, state.trained
     dtype = tf.dtypes.as_dtype(config.dtype)
     block = lean_block.lean_block(window, dtype)
-    if config.memory_saving_gradients:
-        block = memory_saving_gradients.recompute(block)
+    shape = [config.accumulate_gradients, config.batch_size, window]
+    at_once = (
+        config.memory_saving_gradients
+        and config.accumulate_gradients == 1
+        and not config.clip_gradients
+    )
 
     def loss_and_gradients(batch):  # [2, batch, window]: what the model sees, what it should say
-        inputs, tokens = tf.unstack(batch)
-        wte = tf.identity(lm.params['wte'])  # apart from the one that embeds the inputs
-        with tf.GradientTape() as tape:
-            tape.watch(wte)
-            h, _ = model.transformer(lm.hparams, lm.params, inputs, block=block)
-            loss = fused_loss.linear_cross_entropy(*aligned(h, tokens), wte, dtype, train_wte)
-        dwte, *gradients = tape.gradient(loss, [wte, *variables])
-        return loss, [
-            tf.tensor_scatter_nd_add(dwte, g.indices[:, None], g.values)
-            if variable is lm.params['wte']
-            else tf.convert_to_tensor(g)
-            for variable, g in zip(variables, gradients, strict=True)
-        ]
+        return layerwise.loss_and_gradients(
+            lm, trained, *tf.unstack(batch), block=block, dtype=dtype,
+            recompute=config.memory_saving_gradients,
+        )  # fmt: skip
 
-    shape = [config.accumulate_gradients, config.batch_size, window]
+    def loss_and_all_gradients(batch):
+        loss, parts = loss_and_gradients(batch)
+        gradients = {name: gradient for part in parts for name, gradient in part.items()}
+        return loss, [gradients[name] for name in trained]
 
     @tf.function(
         input_signature=[tf.TensorSpec(shape, tf.int32), tf.TensorSpec([])], autograph=False
@@ -122,20 +142,17 @@ def compiled(state, config, window):
         if config.noise:
             seed = tf.stack([tf.constant(state.seed, tf.int64), state.updates])
             inputs = with_noise(batches, config.noise, lm.hparams.n_vocab, seed)
+        both = tf.stack([inputs, batches], axis=1)
+        if at_once:
+            loss, parts = loss_and_gradients(both[0])
+            return loss, state.update_at_once(loss, parts, learning_rate)
         loss, gradients = accumulate.mean_gradients(
-            loss_and_gradients, tf.stack([inputs, batches], axis=1), [v.shape for v in variables]
+            loss_and_all_gradients, both, [v.shape for v in trained.values()]
         )
         norm = tf.linalg.global_norm(gradients)
         if config.clip_gradients:
             gradients, _ = tf.clip_by_global_norm(gradients, config.clip_gradients, norm)
-
-        def update():
-            updates = tf.cast(state.updates, tf.float32)
-            state.optimizer.apply(gradients, learning_rate, updates)
-            return state.updates.assign_add(1)
-
-        # A loss or a gradient that is no number would spoil the weights for good.
-        tf.cond(tf.math.is_finite(loss + norm), update, state.updates.read_value)
+        state.update(loss, norm, dict(zip(trained, gradients, strict=True)), learning_rate)
         return loss, norm
 
     return train_step
@@ -146,4 +163,4 @@ def validation_loss(lm, tokens):  # [batch, sequence] -> []
     h, _ = model.transformer(
         lm.hparams, lm.params, tokens, block=lean_block.lean_block(tokens.shape[1])
     )
-    return fused_loss.cross_entropy(*aligned(h, tokens), lm.params['wte'])
+    return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), lm.params['wte'])

@@ -7,8 +7,9 @@ from src import (
     accumulate,
     checkpoint,
     encoder,
+    layerwise,
+    lean_block,
     load_dataset,
-    memory_saving_gradients,
     model,
     optimizer,
     sample,
@@ -46,22 +47,24 @@ def test_the_journey_of_a_sentence(models_dir, tmp_path):
     surprise = -np.log(tf.nn.softmax(logits).numpy()[0, range(7), window[1:]])
     np.testing.assert_allclose(loss, surprise.mean(), rtol=1e-5)
 
-    # 6 loss -> gradients, of two batches, with blocks that are computed a second time
+    # 6 loss -> gradients, of two batches, layer by layer, each computed a second time for it
     variables = model.by_name(params)
-    block = memory_saving_gradients.recompute(model.block)
+    block = lean_block.lean_block(8)
 
     def loss_and_gradients(batch):
-        with tf.GradientTape() as tape:
-            h, _ = model.transformer(hparams, params, batch, block=block)
-            loss = model.lm_loss(model.logits_of(h, params), batch)
-        gradients = tape.gradient(loss, list(variables.values()))
-        return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
+        loss, parts = layerwise.loss_and_gradients(
+            model.GPT2(hparams, params), variables, batch, batch,
+            block=block, dtype=tf.float32, recompute=True,
+        )  # fmt: skip
+        gradients = {name: gradient for part in parts for name, gradient in part.items()}
+        return loss, [gradients[name] for name in variables]
 
     shapes = [variable.shape for variable in variables.values()]
     mean_loss, gradients = accumulate.mean_gradients(
         loss_and_gradients, tf.stack([batch, batch]), shapes
     )
     np.testing.assert_allclose(mean_loss, loss, rtol=1e-5)
+    gradients = dict(zip(variables, gradients, strict=True))
 
     # 7 gradients -> weights: a small step down
     optimizer.SGD(variables).apply(gradients, 1e-3, tf.constant(0.0))

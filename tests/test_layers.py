@@ -10,9 +10,10 @@ FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 
 LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
-    | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule'},
-    {'checkpoint', 'train_config', 'lean_block'},
+    | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'},
+    {'checkpoint', 'train_config', 'lean_block', 'layerwise'},
     {'generation', 'run_directory', 'train_step'},
+    {'training_loop'},
     {'training'},
     {'interactive_conditional_samples', 'generate_unconditional_samples'},
 ]

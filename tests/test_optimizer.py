@@ -16,7 +16,7 @@ def test_adam_is_kingma_and_bas_with_epsilon_hat():
         v = 0.999 * v + 0.001 * gradient**2
         rate = 0.01 * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t)
         w = w - rate * m / (v**0.5 + 1e-8)
-        adam.apply([tf.constant(gradient, tf.float32)], 0.01, tf.constant(t - 1.0))
+        adam.apply({'w': tf.constant(gradient, tf.float32)}, 0.01, tf.constant(t - 1.0))
         np.testing.assert_allclose(variable, w, rtol=1e-5)
     np.testing.assert_allclose(adam.slots['adam/m/w'], m, rtol=1e-5)
     np.testing.assert_allclose(adam.slots['adam/v/w'], v, rtol=1e-4)
@@ -25,7 +25,7 @@ def test_adam_is_kingma_and_bas_with_epsilon_hat():
 def test_sgd_takes_the_learning_rate_times_the_gradient():
     variable = tf.Variable([1.0, 2.0])
     sgd = optimizer.SGD({'w': variable})
-    sgd.apply([tf.constant([10.0, -10.0])], 0.1, tf.constant(0.0))
+    sgd.apply({'w': tf.constant([10.0, -10.0])}, 0.1, tf.constant(0.0))
     assert variable.numpy().tolist() == [0.0, 3.0]
     assert sgd.slots == {}
 
@@ -33,7 +33,7 @@ def test_sgd_takes_the_learning_rate_times_the_gradient():
 def test_weight_decay_is_adamws_and_spares_vectors():
     matrix, vector = tf.Variable([[2.0, -2.0]]), tf.Variable([2.0])
     adamw = optimizer.Adam({'w': matrix, 'b': vector}, weight_decay=0.1)
-    gradients = [tf.constant([[0.5, 0.5]]), tf.constant([0.5])]
+    gradients = {'w': tf.constant([[0.5, 0.5]]), 'b': tf.constant([0.5])}
     adamw.apply(gradients, tf.constant(0.01), tf.constant(0.0))
     # Adam's first step is the learning rate in the direction of the gradient
     np.testing.assert_allclose(matrix, [[2 - 0.01 * 0.1 * 2 - 0.01, -2 + 0.01 * 0.1 * 2 - 0.01]])
@@ -57,9 +57,8 @@ def test_adafactor_is_shazeer_and_sterns():
         steps = [gradients[0] / factored**0.5, gradients[1] / v**0.5]
         steps = [step / max(1, (step**2).mean() ** 0.5) for step in steps]
         w, b = w - 0.01 * steps[0], b - 0.01 * steps[1]
-        adafactor.apply(
-            [tf.constant(g, tf.float32) for g in gradients], tf.constant(0.01), tf.constant(t - 1.0)
-        )
+        named = {n: tf.constant(g, tf.float32) for n, g in zip('wb', gradients, strict=True)}
+        adafactor.apply(named, tf.constant(0.01), tf.constant(t - 1.0))
     np.testing.assert_allclose(variables['w'], w, rtol=1e-4)
     np.testing.assert_allclose(variables['b'], b, rtol=1e-4)
     assert sum(slot.shape.num_elements() for slot in adafactor.slots.values()) == 3 + 4 + 5

@@ -10,7 +10,7 @@ import oracle
 import pytest
 import tensorflow as tf
 
-from src import checkpoint, encoder, load_dataset, model, train_config, training
+from src import checkpoint, encoder, load_dataset, model, train_config, training, training_loop
 
 TEXT = 'All the world is a stage, and all the men and women merely players;\n' * 20
 
@@ -340,7 +340,7 @@ def test_too_little_memory_is_told(place, monkeypatch):
     def exhausted(self):
         raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor\nHint: …')
 
-    monkeypatch.setattr(training.Run, 'step', exhausted)
+    monkeypatch.setattr(training_loop.Run, 'step', exhausted)
     with pytest.raises(ValueError, match='The memory is too small .*: --memory_saving_gradients'):
         train()
 

@@ -1,0 +1,95 @@
+"""The gradients of a step, one layer after the other, from the last to the first.
+
+A tape over the whole model gives all gradients at once, at its end. Here each layer has a tape of
+its own. So a layer's gradients can be used up before those of the next one are made, and a layer
+need not be remembered: with `recompute` it keeps its input alone and is computed a second time when
+its gradient is wanted (Chen et al. 2016, arXiv:1604.06174), for the memory of a single layer
+instead of all of them.
+"""
+
+import tensorflow as tf
+
+from . import fused_loss, model
+
+
+def aligned(h, tokens):  # [batch, sequence, features], [batch, sequence] -> [n, features], [n]
+    """The features that predict a token, and the token: those at <n, and token n."""
+    return tf.reshape(h[:, :-1], [-1, h.shape[-1]]), tf.reshape(tokens[:, 1:], [-1])
+
+
+def loss_and_gradients(lm, trained, inputs, tokens, *, block, dtype, recompute, scale=1.0):
+    """The loss, [], and a generator of the gradients: {name: gradient} for each part of the model.
+
+    Args:
+        trained: {name: variable}, which variables shall have gradients.
+        inputs: [batch, sequence], what the model sees.
+        tokens: the same, what it should say.
+        block: what computes a layer, as lean_block.lean_block gives it.
+        dtype: of the last matrix product.
+        recompute: whether layers are computed again instead of remembered.
+        scale: what all gradients are multiplied by.
+    """
+    hparams, params = lm.hparams, lm.params
+    wte = tf.convert_to_tensor(params['wte'])
+
+    def taped(function, x):  # -> a function from dy to dx and the gradients, and y
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+
+        def backward(dy, name):
+            part = {n: v for n, v in trained.items() if n.startswith(f'model/{name}/')}
+            dx, *gradients = tape.gradient(y, [x, *part.values()], dy)
+            return dx, dict(zip(part, gradients, strict=True))
+
+        return backward, y
+
+    def layer_function(layer):
+        return lambda x: block(x, params[f'h{layer}'], past=None, hparams=hparams)[0]
+
+    x = model.embed(params, inputs)
+    inputs_of, backward_of = [], []  # each layer
+    for layer in range(hparams.n_layer):
+        inputs_of.append(x)
+        if recompute:
+            x = layer_function(layer)(x)
+        else:
+            backward, x = taped(layer_function(layer), x)
+            backward_of.append(backward)
+    backward_of_norm, h = taped(lambda x: model.norm(x, params['ln_f']), x)
+    with tf.GradientTape() as tape:
+        tape.watch([h, wte])
+        loss = fused_loss.linear_cross_entropy(
+            *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale
+        )
+    dh, dwte = tape.gradient(loss, [h, wte])
+
+    def gradients():
+        dx, part = backward_of_norm(dh, 'ln_f')
+        yield from [part] if part else []
+        for layer in reversed(range(hparams.n_layer)):
+            if recompute:
+                with tf.control_dependencies([dx]):  # or it would be done at once and remembered
+                    x = tf.identity(inputs_of[layer])
+                backward, _ = taped(layer_function(layer), x)
+            else:
+                backward = backward_of[layer]
+            dx, part = backward(dx, f'h{layer}')
+            yield from [part] if part else []
+        if 'model/wte' in trained:
+            yield _embedding_gradients(dx, inputs, dwte, hparams.n_ctx)
+
+    return loss, gradients()
+
+
+def _embedding_gradients(dx, inputs, dwte, n_ctx):
+    # [batch, sequence, features], [batch, sequence], [vocab, features] -> {name: gradient}
+    dwpe = tf.reduce_sum(dx, axis=0)  # [sequence, features]
+    # Of all operations that add rows to a tensor, this one alone needs no copy of it.
+    dwte = tf.raw_ops.InplaceAdd(
+        x=dwte, i=tf.reshape(inputs, [-1]), v=tf.reshape(dx, [-1, dx.shape[-1]])
+    )
+    return {
+        'model/wpe': tf.pad(dwpe, [[0, n_ctx - dwpe.shape[0]], [0, 0]]),
+        'model/wte': dwte,
+    }

@@ -1,0 +1,214 @@
+"""The loop of a run: what is done in each step, and when."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from . import checkpoint, events, generation, load_dataset, run_directory, schedule, train_step
+
+SKIPS = 5  # steps in a row whose loss is not a number, before a run ends
+
+
+def window_of(sampler, config):
+    """How many tokens to train on at once; says so where the text is shorter than it should be."""
+    if sampler.longest >= config.seq_length:
+        return config.seq_length
+    if sampler.longest < 2:
+        raise ValueError('The dataset has no two tokens in a row; there is nothing to predict')
+    print(
+        f'The longest text has {sampler.longest} tokens; training on windows of as many '
+        f'instead of {config.seq_length}',
+        file=sys.stderr,
+    )
+    return sampler.longest
+
+
+class Run:
+    """One process of a run: its files, its compiled functions, its loop."""
+
+    def __init__(self, config, state, enc, model_dir, val_chunks):
+        self.config = config
+        self.state = state
+        self.enc = enc
+        self.model_dir = model_dir
+        self.chunks = state.sampler.chunks
+        self.window = window_of(state.sampler, config)
+        self.train_step = train_step.compiled(state, config, self.window)
+        self.val_batches = self._validation_batches(val_chunks) if config.val_every else []
+
+    def _validation_batches(self, chunks):
+        """Always the same ones, so that losses can be compared along a run and between runs."""
+        sampler = load_dataset.Sampler(chunks, seed=1)
+        window = window_of(sampler, self.config)
+        return [
+            np.stack([sampler.sample(window) for _ in range(self.config.val_batch_size)])
+            for _ in range(self.config.val_batch_count)
+        ]
+
+    def resume(self, prefix):
+        """Go on behind `prefix` if it is this run's; otherwise begin, with empty directories."""
+        if prefix and prefix == checkpoint.latest(run_directory.of(self.config)):
+            self.state.counter = checkpoint.counter_of(prefix) + 1
+            tensors = checkpoint.load_state(prefix)
+            if tensors:
+                self.state.restore(tensors)
+            else:
+                print(f'{prefix} has no state; the optimizer starts anew', file=sys.stderr)
+        else:
+            run_directory.set_aside(self.config)
+
+    def loop(self):
+        """Decides when; the methods know how. The order within a step is Shepperd's."""
+        config, state = self.config, self.state
+        last = self.last = config.steps and state.counter + config.steps - 1
+        self.skipped = 0
+        self.start_time = time.time()
+        with events.Writer(run_directory.of(config)) as self.events, stop_requests() as self.stop:
+            while True:
+                counter = state.counter
+                if _due(counter, config.save_every) and counter != last:
+                    with _going_on():
+                        self.save(counter)
+                if _due(counter, config.sample_every) and config.sample_num:
+                    with _going_on():
+                        self.write_samples()
+                if config.val_every and (_due(counter, config.val_every) or counter == 1):
+                    self.validate()
+                self.step()
+                if counter == last or self.stop.is_set():
+                    break
+        if self.stop.is_set():
+            print('interrupted')
+        self.save(counter)
+
+    def step(self):
+        config, state = self.config, self.state
+        windows = config.accumulate_gradients * config.batch_size
+        batches = np.stack([state.sampler.sample(self.window) for _ in range(windows)])
+        batches = batches.reshape(self.train_step.input_signature[0].shape).astype(np.int32)
+        learning_rate = schedule.learning_rate(state.counter, self.last, config)
+        loss, norm = map(float, self.train_step(batches, learning_rate))
+        self.events.add(state.counter, learning_rate=learning_rate, loss=loss, gradient_norm=norm)
+        self.count_skipped(np.isfinite(loss + norm))
+        if np.isfinite(loss):
+            loss_sum, weight = state.avg_loss
+            state.avg_loss = loss_sum * 0.99 + loss, weight * 0.99 + 1.0
+        print(
+            f'[{state.counter} | {self.seconds():2.2f}] loss={loss:2.2f} '
+            f'avg={state.avg_loss[0] / max(1.0, state.avg_loss[1]):2.2f}',
+            flush=True,
+        )
+        state.counter += 1
+
+    def count_skipped(self, finite):
+        """Raise ValueError when several steps in a row could not be made."""
+        self.skipped = 0 if finite else self.skipped + 1
+        if self.skipped == SKIPS:
+            raise ValueError(
+                f'The loss or its gradient was not a number in {SKIPS} steps in a row. The weights '
+                'are as they were, and so are the checkpoints; try a smaller --learning_rate, or '
+                '--clip_gradients 1'
+            )
+        if self.skipped:
+            print(
+                f'Step {self.state.counter} is skipped: its loss or gradient is not a number',
+                file=sys.stderr,
+            )
+
+    def seconds(self):
+        return time.time() - self.start_time
+
+    def save(self, counter):
+        directory = run_directory.of(self.config)
+        print('Saving', os.path.join(directory, f'model-{counter}'), flush=True)
+        checkpoint.save(
+            directory, counter, self.state.lm.params, self.state.tensors(), self.model_dir
+        )
+
+    def write_samples(self):
+        """Print samples that begin with one random token of the dataset, and write them down."""
+        config, counter = self.config, self.state.counter
+        print('Generating samples...', flush=True)
+        seed = [self.state.seed, counter]  # their own numbers: they do not disturb the training
+        context = load_dataset.Sampler(self.chunks, seed=seed).sample(1).tolist()
+        samples = generation.generate_tokens(
+            self.state.lm,
+            context,
+            length=config.sample_length,
+            nsamples=config.sample_num,
+            batch_size=config.batch_size,
+            top_k=0 if config.top_p > 0 else config.top_k,
+            top_p=config.top_p,
+            seed=seed,
+        )
+        texts = []
+        for number, tokens in enumerate(samples, 1):
+            text = self.enc.decode(tokens.tolist())
+            texts.append(f'======== SAMPLE {number} ========\n{text}\n')
+            print(texts[-1], flush=True)
+        directory = run_directory.of_samples(config)
+        os.makedirs(directory, exist_ok=True)
+        path = os.path.join(directory, f'samples-{counter}')
+        with open(path, 'w', encoding=config.encoding, errors='replace') as file:
+            file.write('\n'.join(texts))
+
+    def validate(self):
+        print('Calculating validation loss...', flush=True)
+        losses = []
+        for batch in tqdm.tqdm(self.val_batches):
+            losses.append(
+                float(train_step.validation_loss(self.state.lm, tf.constant(batch, tf.int32)))
+            )
+            if self.stop.is_set():
+                return
+        loss = np.mean(losses)
+        self.events.add(self.state.counter, val_loss=loss)
+        print(
+            f'[{self.state.counter} | {self.seconds():2.2f}] validation loss = {loss:2.2f}',
+            flush=True,
+        )
+
+
+def _due(counter, every):
+    return every and counter % every == 0
+
+
+@contextlib.contextmanager
+def _going_on():
+    """Say what went wrong with a file on the way, and let the training go on."""
+    try:
+        yield
+    except OSError as error:
+        print(f'{error}. Training goes on', file=sys.stderr)
+
+
+@contextlib.contextmanager
+def stop_requests():
+    """An event that Ctrl-C and SIGTERM set, so that a step is finished before the run is saved.
+
+    The second one is not caught. Outside the main thread nothing is.
+    """
+    stop = threading.Event()
+    previous = {}
+
+    def request(number, frame):
+        stop.set()
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+        # not print, which may be at work when the signal comes
+        os.write(2, b'stopping after this step; once more stops at once, unsaved\n')
+
+    if threading.current_thread() is threading.main_thread():
+        previous |= {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)

@@ -1,0 +1,75 @@
+import collections
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from src import layerwise, lean_block, model
+
+TOKENS = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 20]), tf.int32)
+NOISY = tf.constant(np.random.default_rng(1).integers(0, 97, [2, 20]), tf.int32)
+
+
+@pytest.fixture
+def compiled(tiny):
+    """A compiled function to the loss and {name: gradient} of all variables."""
+
+    def compiled(recompute, dtype=tf.float32, block=None, **options):
+        block = block or lean_block.lean_block(20, dtype)
+        trained = model.by_name(tiny.params)
+
+        @tf.function(autograph=False)
+        def function(inputs, tokens):
+            loss, parts = layerwise.loss_and_gradients(
+                tiny, trained, inputs, tokens, block=block, dtype=dtype, recompute=recompute,
+                **options,
+            )  # fmt: skip
+            parts = list(parts)
+            assert len(parts) == tiny.hparams.n_layer + 2  # the last norm, layers, embeddings
+            return loss, {name: g for part in parts for name, g in part.items()}
+
+        return function
+
+    return compiled
+
+
+@pytest.mark.parametrize(
+    'recompute, block, scale',
+    list(itertools.product([False, True], [None, model.block], [1.0, 1024.0])),
+)
+def test_the_gradients_are_those_of_one_tape_over_the_plain_model(
+    tiny, compiled, recompute, block, scale
+):
+    variables = model.by_name(tiny.params)
+    with tf.GradientTape() as tape:
+        expected_loss = model.lm_loss(tiny(NOISY)['logits'], TOKENS)
+    expected = tape.gradient(expected_loss, variables)
+    loss, gradients = compiled(recompute, block=block, scale=scale)(NOISY, TOKENS)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    assert set(gradients) == set(expected)
+    for name, gradient in gradients.items():
+        value = tf.convert_to_tensor(expected[name])
+        np.testing.assert_allclose(gradient / scale, value, atol=1e-6, rtol=1e-5, err_msg=name)
+
+
+def products(function):
+    graph = function.get_concrete_function(NOISY, TOKENS).graph
+    return collections.Counter(op.type for op in graph.get_operations())['MatMul']
+
+
+def test_each_layer_is_computed_once_more_and_nothing_else(compiled):
+    again = products(compiled(True, block=model.block))
+    assert again - products(compiled(False, block=model.block)) == 4 * 3  # linear, in three layers
+
+
+def test_the_gradient_needs_no_activation_of_the_forward_pass(compiled):
+    def uses(recompute):
+        """The uses that the backward pass makes of what gelu computed on the way forward."""
+        function = compiled(recompute, block=model.block).get_concrete_function(NOISY, TOKENS)
+        forward = [op for op in function.graph.get_operations() if op.type == 'Tanh'][:3]
+        names = [use.name for op in forward for use in op.outputs[0].consumers()]
+        return [name for name in names if name.startswith('gradient_tape')]
+
+    assert len(uses(False)) >= 3
+    assert not uses(True)
