@@ -38,7 +38,7 @@ class TrainConfig:
     )
     dtype: str = flag(
         'float32',
-        choices=['float32', 'bfloat16'],
+        choices=['float32', 'bfloat16', 'float16'],
         help='Of matrix products; weights and checkpoints are float32 in any case',
     )
     only_train_transformer_layers: bool = flag(

@@ -24,6 +24,9 @@ OPTIMIZERS = {
 }
 
 
+FIRST_SCALE, STEPS_TO_DOUBLE = 2.0**15, 2000  # of the loss in float16
+
+
 class TrainState:
     """Everything that changes while training, and all that a resume needs to know."""
 
@@ -43,6 +46,11 @@ class TrainState:
         if weight_decay is None:
             weight_decay = 0.01 if config.optimizer == 'adamw' else 0.0
         self.optimizer = OPTIMIZERS[config.optimizer](self.trained, weight_decay)
+        # What gradients are multiplied by while they are float16, which holds nothing below 6e-8
+        # (Micikevicius et al. 2017, arXiv:1710.03740), and for how many steps this has gone well.
+        self.scales = config.dtype == 'float16'
+        self.loss_scale = tf.Variable(FIRST_SCALE if self.scales else 1.0)
+        self.steps_at_scale = tf.Variable(0)
 
     def tensors(self):
         """What checkpoint.save writes beside the model."""
@@ -50,6 +58,7 @@ class TrainState:
             'seed': self.seed,
             'updates': int(self.updates),
             'avg_loss': self.avg_loss,
+            'loss_scale': [float(self.loss_scale), int(self.steps_at_scale)],
             'sampler': self.sampler.state(),
         }
         return {'numbers': json.dumps(numbers), **self.optimizer.slots}
@@ -60,6 +69,10 @@ class TrainState:
         self.seed = numbers['seed']
         self.updates.assign(numbers['updates'])
         self.avg_loss = tuple(numbers['avg_loss'])
+        scale, steps = numbers.get('loss_scale', (1.0, 0))
+        if self.scales and scale > 1:  # it was float16 before
+            self.loss_scale.assign(scale)
+            self.steps_at_scale.assign(steps)
         self.sampler.restore(numbers['sampler'])
         if set(tensors) != {'numbers', *self.optimizer.slots}:
             print(
@@ -76,7 +89,18 @@ class TrainState:
             self.optimizer.apply(gradients, learning_rate, tf.cast(self.updates, tf.float32))
             return self.updates.assign_add(1)
 
-        tf.cond(tf.math.is_finite(loss + norm), apply, self.updates.read_value)
+        finite = tf.math.is_finite(loss + norm)
+        tf.cond(finite, apply, self.updates.read_value)
+        if self.scales:
+            self.adapt_scale(finite)
+
+    def adapt_scale(self, finite):
+        """Half the loss scale after a step that was too large, twice after many that were not."""
+        steps = tf.where(finite, self.steps_at_scale + 1, 0)
+        twice = tf.where(steps == STEPS_TO_DOUBLE, 2.0, 1.0)
+        scale = self.loss_scale * tf.where(finite, twice, 0.5)
+        self.loss_scale.assign(tf.maximum(scale, 1.0))
+        self.steps_at_scale.assign(steps % STEPS_TO_DOUBLE)
 
     def update_at_once(self, loss, parts, learning_rate):
         """Change each part of the weights as soon as its gradients are there; gives their norm.
@@ -121,12 +145,14 @@ def compiled(state, config, window):
         config.memory_saving_gradients
         and config.accumulate_gradients == 1
         and not config.clip_gradients
+        and not state.scales
     )
 
     def loss_and_gradients(batch):  # [2, batch, window]: what the model sees, what it should say
         return layerwise.loss_and_gradients(
             lm, trained, *tf.unstack(batch), block=block, dtype=dtype,
             recompute=config.memory_saving_gradients,
+            scale=tf.convert_to_tensor(state.loss_scale) if state.scales else 1.0,
         )  # fmt: skip
 
     def loss_and_all_gradients(batch):
@@ -149,6 +175,8 @@ def compiled(state, config, window):
         loss, gradients = accumulate.mean_gradients(
             loss_and_all_gradients, both, [v.shape for v in trained.values()]
         )
+        if state.scales:
+            gradients = [gradient / state.loss_scale for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
         if config.clip_gradients:
             gradients, _ = tf.clip_by_global_norm(gradients, config.clip_gradients, norm)

@@ -94,9 +94,10 @@ class Run:
         batches = np.stack([state.sampler.sample(self.window) for _ in range(windows)])
         batches = batches.reshape(self.train_step.input_signature[0].shape).astype(np.int32)
         learning_rate = schedule.learning_rate(state.counter, self.last, config)
+        before = float(state.loss_scale)
         loss, norm = map(float, self.train_step(batches, learning_rate))
         self.events.add(state.counter, learning_rate=learning_rate, loss=loss, gradient_norm=norm)
-        self.count_skipped(np.isfinite(loss + norm))
+        self.count_skipped(np.isfinite(loss + norm), np.isfinite(loss) and before > 1)
         if np.isfinite(loss):
             loss_sum, weight = state.avg_loss
             state.avg_loss = loss_sum * 0.99 + loss, weight * 0.99 + 1.0
@@ -107,8 +108,15 @@ class Run:
         )
         state.counter += 1
 
-    def count_skipped(self, finite):
+    def count_skipped(self, finite, scale_was_too_large):
         """Raise ValueError when several steps in a row could not be made."""
+        if not finite and scale_was_too_large:
+            print(
+                f'Step {self.state.counter} is skipped: its gradient is too large for float16; '
+                f'the scale of the loss is now {float(self.state.loss_scale):g}',
+                file=sys.stderr,
+            )
+            return
         self.skipped = 0 if finite else self.skipped + 1
         if self.skipped == SKIPS:
             raise ValueError(

@@ -150,6 +150,48 @@ def test_bfloat16_is_float32_but_for_its_precision(tiny, golden, memory_saving):
     assert {v.dtype for v in tiny.trainable_variables} == {tf.float32}
 
 
+@pytest.mark.parametrize('changes', [{}, {'memory_saving_gradients': True}])
+def test_float16_is_float32_but_for_its_precision(tiny, golden, changes):
+    recorded = golden('golden_losses.npz')
+    state, step = start(tiny, dtype='float16', learning_rate=0.001, **changes)
+    losses = [
+        float(step(tf.constant(b.reshape(1, 2, 32), tf.int32))) for b in recorded['batches'][:10]
+    ]
+    assert 1e-6 < np.abs(losses - recorded['adam/losses']).max() < 0.01
+    assert int(state.updates) == 10
+    assert float(state.loss_scale) == train_step.FIRST_SCALE
+
+
+def test_a_loss_scale_that_is_too_large_is_halved_until_the_step_can_be_made(tiny, monkeypatch):
+    monkeypatch.setattr(train_step, 'FIRST_SCALE', 2.0**30)
+    monkeypatch.setattr(train_step, 'STEPS_TO_DOUBLE', 3)
+    batch = tokens_of([1, 2, 16])
+    expected_norm = start(tiny, 16)[1].compiled(batch, 0.0)[1]
+    state, step = start(tiny, 16, dtype='float16')
+    scales = []
+    while not int(state.updates):
+        before = [v.numpy().copy() for v in tiny.trainable_variables]
+        _, norm = step.compiled(batch, 0.0 if scales else 0.1)
+        scales.append(float(state.loss_scale))
+        assert len(scales) < 25
+    assert len(scales) > 3
+    assert scales[:-1] == [2.0 ** (29 - i) for i in range(len(scales) - 1)]
+    assert all(map(np.array_equal, before, tiny.trainable_variables))
+    np.testing.assert_allclose(norm, expected_norm, rtol=0.01)
+    step.compiled(batch, 0.0)
+    step.compiled(batch, 0.0)  # the third step that went well
+    assert float(state.loss_scale) == 2 * scales[-1]
+
+
+def test_the_loss_scale_is_resumed(tiny):
+    state, _ = start(tiny, dtype='float16')
+    state.loss_scale.assign(64.0)
+    state.steps_at_scale.assign(7)
+    again, _ = start(tiny, dtype='float16')
+    again.restore(state.tensors())
+    assert (float(again.loss_scale), int(again.steps_at_scale)) == (64.0, 7)
+
+
 def test_validation_loss_is_that_of_the_model(tiny):
     tokens = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 16]), tf.int32)
     expected = model.lm_loss(tiny(tokens)['logits'], tokens)
