@@ -5,6 +5,7 @@
     model                    tokens to logits; the loss
     lean_block, fused_loss   the same block and loss for training, with less to remember
     layerwise                the loss to gradients, layer by layer, remembered or recomputed
+    lora                     weights that stay, and thin matrices that learn
     accumulate               the mean gradient of several small batches
     checkpoint               a directory to a model and back
     sample                   logits to the next token, and the loop around it

@@ -72,8 +72,8 @@ def counter_of(prefix):
         return int(file.read())
 
 
-def load(prefix, hparams):
-    """The tree of variables in the checkpoint `prefix`.
+def load(prefix, hparams, variable=tf.Variable):
+    """The tree of variables in the checkpoint `prefix`; `variable(value, name=…)` makes each.
 
     Raises ValueError: files that are missing or damaged, or tensors that are not those of a model
     of these hparams; the message names the file and the tensor.
@@ -85,16 +85,16 @@ def load(prefix, hparams):
     if any(surplus.match(name) for name in there):
         raise ValueError(f'{prefix} has more than the {hparams.n_layer} layers of hparams.json')
 
-    def variable(name, shape):
+    def leaf(name, shape):
         if name not in there:
             raise ValueError(f'{prefix} has no tensor {name}; it is not a model of these hparams')
         if there[name] != shape:
             raise ValueError(
                 f'{prefix}: {name} has shape {there[name]}; by hparams.json it should have {shape}'
             )
-        return tf.Variable(tf.cast(_tensor(reader, prefix, name), tf.float32), name=name)
+        return variable(tf.cast(_tensor(reader, prefix, name), tf.float32), name=name)
 
-    return model.map_tree(variable, expected)
+    return model.map_tree(leaf, expected)
 
 
 def load_state(prefix):
@@ -127,7 +127,7 @@ def _first_line(error):
     return str(error).partition('\n')[0]
 
 
-def save(directory, counter, params, state, model_dir):
+def save(directory, counter, params, state, model_dir, write_more=lambda prefix: None):
     """Write `model-<counter>` and `state-<counter>` so that `directory` restores at any moment.
 
     Everything is written beside its place and then renamed; the file `checkpoint` is renamed last,
@@ -135,8 +135,10 @@ def save(directory, counter, params, state, model_dir):
     that `directory` is a model directory.
 
     Args:
-        params: the tree of variables.
+        params: the tree of variables, or its branches one after the other, so that only one of
+            them has to be in memory.
         state: {name: tensor}, whatever the trainer wants to find again.
+        write_more: writes further files, `prefix`.*, that come and go with this checkpoint.
 
     Raises OSError: the files could not be written; what was there before is still there.
     """
@@ -145,9 +147,11 @@ def save(directory, counter, params, state, model_dir):
     before = _kept(directory)
     kept = [other for other in before if other != name]
     with _staging(directory) as stage:
-        _write(os.path.join(stage, name), model.by_name(params))
+        branches = [params] if isinstance(params, dict) else params
+        shapes = _write_branches(os.path.join(stage, name), branches)
         _write(_state_prefix(os.path.join(stage, name)), state)
-        _write_file(os.path.join(stage, f'{name}.meta'), _meta_graph(params))
+        _write_file(os.path.join(stage, f'{name}.meta'), _meta_graph(shapes))
+        write_more(os.path.join(stage, name))
         for file in model_directory.ARCHITECTURE:
             if not os.path.exists(os.path.join(directory, file)):
                 shutil.copyfile(os.path.join(model_dir, file), os.path.join(stage, file))
@@ -217,6 +221,20 @@ def _staging(directory):
         shutil.rmtree(stage, ignore_errors=True)
 
 
+def _write_branches(prefix, branches):
+    """Write each branch in turn and join them under one index; gives {name: shape}."""
+    shapes, parts = {}, []
+    for branch in branches:
+        tensors = model.by_name(branch)
+        shapes |= {name: tensor.shape for name, tensor in tensors.items()}
+        parts.append(f'{prefix}-part-{len(parts)}')
+        _write(parts[-1], tensors)
+    tf.raw_ops.MergeV2Checkpoints(
+        checkpoint_prefixes=parts, destination_prefix=prefix, delete_old_dirs=False
+    )
+    return shapes
+
+
 def _write(prefix, tensors):
     names = list(tensors)
     values = [tf.convert_to_tensor(tensors[name]) for name in names]
@@ -242,12 +260,10 @@ def _publish(stage, directory):
         os.replace(os.path.join(stage, name), os.path.join(directory, name))
 
 
-def _meta_graph(params):
+def _meta_graph(shapes):
     """A MetaGraphDef with the variables and their Saver, for programs that ask for a .meta."""
     v1 = tf.compat.v1
     with tf.Graph().as_default():
-        for name, variable in model.by_name(params).items():
-            v1.get_variable(
-                name, variable.shape, initializer=v1.zeros_initializer(), use_resource=False
-            )
+        for name, shape in shapes.items():
+            v1.get_variable(name, shape, initializer=v1.zeros_initializer(), use_resource=False)
         return v1.train.Saver(max_to_keep=KEEP).export_meta_graph().SerializeToString()

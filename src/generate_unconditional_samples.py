@@ -23,6 +23,7 @@ def sample_model(
     top_k=0,
     top_p=1,
     models_dir='models',
+    adapters=None,
 ):
     """Run the sample_model.
 
@@ -39,11 +40,13 @@ def sample_model(
         top_p: Float; only the likeliest tokens that together reach this probability are
             considered, after top_k; off at 0 and 1
         models_dir: path to the parent folder of the models' own
+        adapters: String, the path of a model-N.adapters.npz that train.py --lora_rank wrote, to
+            be added to the model's weights
     """
     from . import generation  # here, so that a mistyped flag is refused before TensorFlow loads
 
     texts = generation.generate(
-        generation.load(model_name, models_dir),
+        generation.load(model_name, models_dir, adapters),
         length=length,
         nsamples=nsamples,
         batch_size=batch_size,
@@ -58,4 +61,4 @@ def sample_model(
 
 
 if __name__ == '__main__':
-    flags.run(flags.call_from_command_line, sample_model, ['model_name', 'models_dir'])
+    flags.run(flags.call_from_command_line, sample_model, ['model_name', 'models_dir', 'adapters'])

@@ -9,7 +9,7 @@ for text in generation.generate(gpt2, 'The secret of', length=40, top_k=40, seed
 import dataclasses
 import sys
 
-from . import checkpoint, encoder, model, model_directory, sample
+from . import checkpoint, encoder, lora, model, model_directory, sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,11 @@ class Loaded:
     encoder: encoder.Encoder
 
 
-def load(model_name=model_directory.DEFAULT, models_dir='models'):
+def load(model_name=model_directory.DEFAULT, models_dir='models', adapters=None):
     """The model of that name, or in that directory. Says on stderr which checkpoint it is.
+
+    Args:
+        adapters: the path of model-N.adapters.npz, what train.py --lora_rank taught this model.
 
     Raises ValueError: no such model, or files that are damaged or do not fit together.
     """
@@ -30,7 +33,10 @@ def load(model_name=model_directory.DEFAULT, models_dir='models'):
     hparams = checkpoint.read_hparams(directory)
     prefix = checkpoint.latest(directory)
     print('Loading checkpoint', prefix, file=sys.stderr)
-    return Loaded(model.GPT2(hparams, checkpoint.load(prefix, hparams)), enc)
+    params = checkpoint.load(prefix, hparams)
+    if adapters:
+        lora.merge_into(params, adapters)
+    return Loaded(model.GPT2(hparams, params), enc)
 
 
 def generate(loaded, prompt=None, *, length=None, **options):

@@ -25,6 +25,7 @@ def interact_model(
     top_k=0,
     top_p=1,
     models_dir='models',
+    adapters=None,
 ):
     """Interactively run the model.
 
@@ -42,10 +43,12 @@ def interact_model(
         top_p: Float; only the likeliest tokens that together reach this probability are
             considered, after top_k; off at 0 and 1
         models_dir: path to the parent folder of the models' own
+        adapters: String, the path of a model-N.adapters.npz that train.py --lora_rank wrote, to
+            be added to the model's weights
     """
     from . import generation  # here, so that a mistyped flag is refused before TensorFlow loads
 
-    loaded = generation.load(model_name, models_dir)
+    loaded = generation.load(model_name, models_dir, adapters)
     while prompt := ask():
         try:
             texts = generation.generate(
@@ -79,4 +82,6 @@ def ask():
 
 
 if __name__ == '__main__':
-    flags.run(flags.call_from_command_line, interact_model, ['model_name', 'models_dir'])
+    flags.run(
+        flags.call_from_command_line, interact_model, ['model_name', 'models_dir', 'adapters']
+    )

@@ -36,20 +36,24 @@ def _gelu_gradient(x, upstream):
     return tape.gradient(y, x, upstream)
 
 
-def lean_block(window, dtype=tf.float32):
+def lean_block(window, dtype=tf.float32, lora_scale=1.0):
     """A function with the arguments of model.block, for batches of `window` tokens.
 
     With another `dtype`, matrix products are computed in it; what is added up along the layers, the
-    norms, the softmax and gelu stay in float32, and so do the weights and their gradients.
+    norms, the softmax and gelu stay in float32, and so do the weights and their gradients. Linear
+    layers may have adapters, whose products are multiplied by `lora_scale`: see lora.
     """
     size = min(window, SLICE)
     # Made here and not in the graph, where each layer would have a constant of its own.
     mask = tf.constant(np.triu(np.full([size, size], -1e10, np.float32), 1))
 
     def linear(x, params):  # model.conv1d in `dtype`
-        return model.conv1d(
-            tf.cast(x, dtype), {name: tf.cast(value, dtype) for name, value in params.items()}
-        )
+        x = tf.cast(x, dtype)
+        y = model.conv1d(x, {name: tf.cast(params[name], dtype) for name in ('w', 'b')})
+        if 'lora' in params:
+            a, b = (tf.cast(params['lora'][name], dtype) for name in ('a', 'b'))
+            y += tf.matmul(tf.matmul(x, a), b) * lora_scale
+        return y
 
     def attention(c, n_head):  # [batch, sequence, 3 * features] -> [batch, sequence, features]
         q, k, v = (model.split_heads(part, n_head) for part in tf.split(c, 3, axis=2))

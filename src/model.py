@@ -173,7 +173,7 @@ def embed(params, X, past_length=0):  # [batch, sequence] -> [batch, sequence, f
     positions = past_length + tf.range(shape_list(X)[1])
     # Read first: a variable that is gathered from is copied at every later read, wte's 154 MB.
     wte, wpe = tf.convert_to_tensor(params['wte']), tf.convert_to_tensor(params['wpe'])
-    return tf.gather(wte, X) + tf.gather(wpe, positions)
+    return tf.cast(tf.gather(wte, X) + tf.gather(wpe, positions), tf.float32)
 
 
 def transformer(hparams, params, X, past=None, *, block=block):
@@ -266,8 +266,11 @@ def by_name(tree):
     return leaves
 
 
-def init_params(hparams, seed=None):
-    """A tree of variables from OpenAI's initialisation: N(0, 0.02), positions N(0, 0.01)."""
+def init_params(hparams, seed=None, variable=tf.Variable):
+    """A tree of variables from OpenAI's initialisation: N(0, 0.02), positions N(0, 0.01).
+
+    `variable(value, name=…)` makes each of them.
+    """
     random = np.random.default_rng(seed)
 
     def initial(name, shape):
@@ -277,7 +280,7 @@ def init_params(hparams, seed=None):
         else:
             stddev = 0.01 if leaf == 'wpe' else 0.02
             value = random.standard_normal(shape, np.float32) * np.float32(stddev)
-        return tf.Variable(value, name=name)
+        return variable(value, name=name)
 
     return map_tree(initial, parameter_shapes(hparams))
 

@@ -41,6 +41,12 @@ class TrainConfig:
         choices=['float32', 'bfloat16', 'float16'],
         help='Of matrix products; weights and checkpoints are float32 in any case',
     )
+    lora_rank: int = flag(
+        0, metavar='R', help='Train thin matrices of this rank beside the weights; 0 trains these'
+    )
+    lora_alpha: float = flag(
+        None, metavar='A', help='Multiply what --lora_rank trains by A / R; by default 2 R / R'
+    )
     only_train_transformer_layers: bool = flag(
         False, help='Leave the embeddings and the last norm as they are'
     )
@@ -84,6 +90,12 @@ class TrainConfig:
     steps: int = flag(0, metavar='N', help='Stop after N steps; 0 goes on until interrupted')
     seed: int = flag(None, help='Makes the choice of windows, the noise and the samples repeatable')
 
+    @property
+    def lora_scale(self):
+        """What the products of adapters are multiplied by."""
+        alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+        return alpha / max(1, self.lora_rank)
+
     def __post_init__(self):
         """Raises ValueError: a value out of its range; the message names flag and range."""
         at_least = {
@@ -91,6 +103,7 @@ class TrainConfig:
             'val_batch_size': 1, 'val_batch_count': 1, 'combine': 0, 'top_k': 0, 'steps': 0,
             'sample_every': 0, 'sample_num': 0, 'save_every': 0, 'val_every': 0, 'seed': 0,
             'warmup_steps': 0, 'weight_decay': 0, 'clip_gradients': 0, 'min_learning_rate': 0,
+            'lora_rank': 0, 'lora_alpha': 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -98,6 +111,8 @@ class TrainConfig:
                 raise ValueError(f'--{name} is {value}; it must be {least} or more')
         if not self.learning_rate > 0:
             raise ValueError(f'--learning_rate is {self.learning_rate}; it must be above 0')
+        if self.lora_alpha is not None and not self.lora_rank:
+            raise ValueError('--lora_alpha says how strong adapters are; give them a --lora_rank')
         if self.schedule != 'constant' and not self.steps:
             raise ValueError(f'--schedule {self.schedule} has to know its end: --steps')
         if not 0 <= self.noise <= 1:

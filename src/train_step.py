@@ -30,17 +30,20 @@ FIRST_SCALE, STEPS_TO_DOUBLE = 2.0**15, 2000  # of the loss in float16
 class TrainState:
     """Everything that changes while training, and all that a resume needs to know."""
 
-    def __init__(self, lm, config, chunks):
+    def __init__(self, lm, config, chunks, base=None):
         self.lm = lm
+        self.base = base  # the prefix of the checkpoint beside whose weights adapters stand
+        self.adapters = [config.lora_rank, config.lora_scale, base] if config.lora_rank else None
         self.seed = secrets.randbits(31) if config.seed is None else config.seed
         self.sampler = load_dataset.Sampler(chunks, seed=self.seed)
         self.counter = 1  # the number of the next step, as it is printed
         self.updates = tf.Variable(0, dtype=tf.int64)  # how often the weights have changed
         self.avg_loss = (0.0, 0.0)  # decaying sums of the losses and of their weights
+        every_part = not config.only_train_transformer_layers
         self.trained = {
             name: variable
             for name, variable in model.by_name(lm.params).items()
-            if '/h' in name or not config.only_train_transformer_layers
+            if ('/lora/' in name if config.lora_rank else '/h' in name or every_part)
         }
         weight_decay = config.weight_decay
         if weight_decay is None:
@@ -60,6 +63,7 @@ class TrainState:
             'avg_loss': self.avg_loss,
             'loss_scale': [float(self.loss_scale), int(self.steps_at_scale)],
             'sampler': self.sampler.state(),
+            'adapters': self.adapters,
         }
         return {'numbers': json.dumps(numbers), **self.optimizer.slots}
 
@@ -74,7 +78,8 @@ class TrainState:
             self.loss_scale.assign(scale)
             self.steps_at_scale.assign(steps)
         self.sampler.restore(numbers['sampler'])
-        if set(tensors) != {'numbers', *self.optimizer.slots}:
+        same = numbers.get('adapters') == self.adapters
+        if not same or set(tensors) != {'numbers', *self.optimizer.slots}:
             print(
                 'The run was trained otherwise so far; its optimizer starts anew', file=sys.stderr
             )
@@ -139,7 +144,7 @@ def compiled(state, config, window):
     """
     lm, trained = state.lm, state.trained
     dtype = tf.dtypes.as_dtype(config.dtype)
-    block = lean_block.lean_block(window, dtype)
+    block = lean_block.lean_block(window, dtype, config.lora_scale)
     shape = [config.accumulate_gradients, config.batch_size, window]
     at_once = (
         config.memory_saving_gradients
@@ -186,9 +191,15 @@ def compiled(state, config, window):
     return train_step
 
 
-@tf.function(autograph=False)
-def validation_loss(lm, tokens):  # [batch, sequence] -> []
-    h, _ = model.transformer(
-        lm.hparams, lm.params, tokens, block=lean_block.lean_block(tokens.shape[1])
-    )
-    return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), lm.params['wte'])
+def compiled_validation(state, config):
+    """A compiled function from tokens, [batch, sequence], to their loss, []."""
+    lm = state.lm
+
+    @tf.function(autograph=False)
+    def validation_loss(tokens):
+        block = lean_block.lean_block(tokens.shape[1], lora_scale=config.lora_scale)
+        h, _ = model.transformer(lm.hparams, lm.params, tokens, block=block)
+        wte = tf.cast(lm.params['wte'], tf.float32)
+        return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), wte)
+
+    return validation_loss

@@ -1,6 +1,7 @@
 """Fine-tuning: which weights, which text, which settings."""
 
 import dataclasses
+import os
 import sys
 
 import tensorflow as tf
@@ -9,6 +10,7 @@ from . import (
     checkpoint,
     encoder,
     load_dataset,
+    lora,
     memory,
     model,
     model_directory,
@@ -39,14 +41,14 @@ def train(config):
     enc = encoder.get_encoder('', model_dir)
     config = _fitted(config, hparams)
     prefix = run_directory.checkpoint_to_restore(config, model_dir)
-    lm = _restored(prefix, hparams, config)
+    lm, base = _restored(prefix, hparams, config)
 
     print('Loading dataset...', flush=True)
     chunks = _load(enc, config.dataset, config)
     val_chunks = chunks
     if config.val_every and config.val_dataset:
         val_chunks = _load(enc, config.val_dataset, config)
-    state = train_step.TrainState(lm, config, chunks)
+    state = train_step.TrainState(lm, config, chunks, base)
     run = training_loop.Run(config, state, enc, model_dir, val_chunks)
     print('dataset has', state.sampler.total_size, 'tokens')
     run.resume(prefix)
@@ -74,11 +76,26 @@ def _fitted(config, hparams):
 
 
 def _restored(prefix, hparams, config):
+    """The model to train, and the prefix of the checkpoint that its weights came from, or None."""
+    adapters = None
+    if config.lora_rank and prefix and os.path.exists(prefix + lora.SUFFIX):
+        saved = lora.read(prefix + lora.SUFFIX)
+        if lora.can_go_on(saved, config.lora_rank, config.lora_scale):
+            prefix, adapters = saved['base'], prefix + lora.SUFFIX
+    variable = tf.Variable
+    if config.lora_rank:
+        variable = lora.frozen(tf.dtypes.as_dtype(config.dtype))
     if prefix is None:
         print('Starting from random weights', file=sys.stderr)
-        return model.GPT2(hparams, model.init_params(hparams, config.seed))
-    print('Loading checkpoint', prefix, flush=True)
-    return model.GPT2(hparams, checkpoint.load(prefix, hparams))
+        params = model.init_params(hparams, config.seed, variable)
+    else:
+        print('Loading checkpoint', prefix, flush=True)
+        params = checkpoint.load(prefix, hparams, variable)
+    if config.lora_rank:
+        lora.add_adapters(params, config.lora_rank, config.seed)
+    if adapters:
+        lora.restore(params, adapters)
+    return model.GPT2(hparams, params), prefix
 
 
 def _load(enc, path, config):

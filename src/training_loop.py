@@ -11,7 +11,17 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from . import checkpoint, events, generation, load_dataset, run_directory, schedule, train_step
+from . import (
+    checkpoint,
+    events,
+    generation,
+    load_dataset,
+    lora,
+    model,
+    run_directory,
+    schedule,
+    train_step,
+)
 
 SKIPS = 5  # steps in a row whose loss is not a number, before a run ends
 
@@ -35,12 +45,14 @@ class Run:
 
     def __init__(self, config, state, enc, model_dir, val_chunks):
         self.config = config
+        self.merged = None
         self.state = state
         self.enc = enc
         self.model_dir = model_dir
         self.chunks = state.sampler.chunks
         self.window = window_of(state.sampler, config)
         self.train_step = train_step.compiled(state, config, self.window)
+        self.validation_loss = train_step.compiled_validation(state, config)
         self.val_batches = self._validation_batches(val_chunks) if config.val_every else []
 
     def _validation_batches(self, chunks):
@@ -120,9 +132,8 @@ class Run:
         self.skipped = 0 if finite else self.skipped + 1
         if self.skipped == SKIPS:
             raise ValueError(
-                f'The loss or its gradient was not a number in {SKIPS} steps in a row. The weights '
-                'are as they were, and so are the checkpoints; try a smaller --learning_rate, or '
-                '--clip_gradients 1'
+                f'The loss or its gradient was not a number in {SKIPS} steps in a row. The '
+                'checkpoints are as they were; try a smaller --learning_rate, or --clip_gradients 1'
             )
         if self.skipped:
             print(
@@ -136,9 +147,30 @@ class Run:
     def save(self, counter):
         directory = run_directory.of(self.config)
         print('Saving', os.path.join(directory, f'model-{counter}'), flush=True)
+        params, write_more = self.state.lm.params, lambda prefix: None
+        if self.config.lora_rank:
+            params = lora.merged(self.state.lm.params, self.config.lora_scale)
+            write_more = self.write_adapters
         checkpoint.save(
-            directory, counter, self.state.lm.params, self.state.tensors(), self.model_dir
+            directory, counter, params, self.state.tensors(), self.model_dir, write_more
         )
+
+    def write_adapters(self, prefix):
+        alpha = self.config.lora_scale * self.config.lora_rank
+        lora.write(prefix + lora.SUFFIX, self.state.lm.params, alpha, self.state.base or '')
+
+    def speaker(self):
+        """The model as it is now, as sampling takes it."""
+        lm = self.state.lm
+        if not self.config.lora_rank:
+            return lm
+        if self.merged is None:  # one for all samples, since sampling is compiled for a model
+            self.merged = model.GPT2(lm.hparams, model.init_params(lm.hparams))
+        variables = model.by_name(self.merged.params)
+        for branch in lora.merged(lm.params, self.config.lora_scale):
+            for name, value in model.by_name(branch).items():
+                variables[name].assign(value)
+        return self.merged
 
     def write_samples(self):
         """Print samples that begin with one random token of the dataset, and write them down."""
@@ -147,7 +179,7 @@ class Run:
         seed = [self.state.seed, counter]  # their own numbers: they do not disturb the training
         context = load_dataset.Sampler(self.chunks, seed=seed).sample(1).tolist()
         samples = generation.generate_tokens(
-            self.state.lm,
+            self.speaker(),
             context,
             length=config.sample_length,
             nsamples=config.sample_num,
@@ -171,9 +203,7 @@ class Run:
         print('Calculating validation loss...', flush=True)
         losses = []
         for batch in tqdm.tqdm(self.val_batches):
-            losses.append(
-                float(train_step.validation_loss(self.state.lm, tf.constant(batch, tf.int32)))
-            )
+            losses.append(float(self.validation_loss(tf.constant(batch, tf.int32))))
             if self.stop.is_set():
                 return
         loss = np.mean(losses)

@@ -10,7 +10,16 @@ FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 
 LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
-    | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'},
+    | {
+        'optimizer',
+        'events',
+        'flags',
+        'model_directory',
+        'fused_loss',
+        'schedule',
+        'memory',
+        'lora',
+    },
     {'checkpoint', 'train_config', 'lean_block', 'layerwise'},
     {'generation', 'run_directory', 'train_step'},
     {'training_loop'},

@@ -65,7 +65,7 @@ def test_all_make_targets_are_there():
 
 def test_all_flags_are_there():
     known = {field.name for field in dataclasses.fields(train_config.TrainConfig)}
-    known |= {'models_dir', 'temperature', 'nsamples', 'help'}
+    known |= {'models_dir', 'temperature', 'nsamples', 'adapters', 'help'}
     assert set(re.findall(r'--(\w+)', README)) <= known
 
 

@@ -10,7 +10,16 @@ import oracle
 import pytest
 import tensorflow as tf
 
-from src import checkpoint, encoder, load_dataset, model, train_config, training, training_loop
+from src import (
+    checkpoint,
+    encoder,
+    generation,
+    load_dataset,
+    model,
+    train_config,
+    training,
+    training_loop,
+)
 
 TEXT = 'All the world is a stage, and all the men and women merely players;\n' * 20
 
@@ -90,6 +99,7 @@ def test_it_learns(place):
         {},
         {'optimizer': 'sgd', 'noise': 0.2},
         {'accumulate_gradients': 2, 'memory_saving_gradients': True, 'noise': 0.2},
+        {'lora_rank': 2, 'memory_saving_gradients': True},
     ],
 )
 def test_ten_steps_and_ten_more_are_twenty(place, flags):
@@ -101,6 +111,29 @@ def test_ten_steps_and_ten_more_are_twenty(place, flags):
     assert same(weights('checkpoint/whole/model-20'), weights('checkpoint/parts/model-20'))
     state = checkpoint.load_state('checkpoint/whole/model-20')
     assert same(state, checkpoint.load_state('checkpoint/parts/model-20'))
+
+
+def test_adapters_on_their_base_say_what_the_merged_checkpoint_says(place):
+    train(lora_rank=2, steps=5, learning_rate=0.1, sample_every=2, sample_length=4)
+    merged = generation.load('checkpoint/run1')
+    beside = generation.load('tiny', adapters='checkpoint/run1/model-5.adapters.npz')
+    for name, variable in model.by_name(beside.lm.params).items():
+        np.testing.assert_allclose(variable, model.by_name(merged.lm.params)[name], atol=1e-6)
+    before = weights('models/tiny/model.ckpt')
+    changed = {name for name, value in before.items() if not np.array_equal(
+        value, weights('checkpoint/run1/model-5')[name])}  # fmt: skip
+    linear = {'attn/c_attn', 'attn/c_proj', 'mlp/c_fc', 'mlp/c_proj'}
+    assert changed == {f'model/h{layer}/{name}/w' for layer in range(3) for name in linear}
+
+
+@pytest.mark.parametrize('flags', [{'lora_rank': 3}, {'lora_rank': 2, 'lora_alpha': 1.0}, {}])
+def test_other_adapters_or_none_go_on_from_the_merged_weights(place, flags, capsys):
+    train(lora_rank=2, steps=2, learning_rate=0.1)
+    merged = weights('checkpoint/run1/model-2')
+    train(steps=1, learning_rate=1e-9, **flags)
+    assert 'its optimizer starts anew' in capsys.readouterr().err
+    for name, value in weights('checkpoint/run1/model-3').items():
+        np.testing.assert_allclose(value, merged[name], atol=1e-6)
 
 
 def test_the_counter_goes_on_and_the_average_too(place, capsys):
