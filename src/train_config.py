@@ -88,6 +88,7 @@ class TrainConfig:
     val_batch_count: int = flag(40, metavar='N', help='Batches of validation')
     val_every: int = flag(0, metavar='STEPS', help='Validate every N steps; 0 never does')
     steps: int = flag(0, metavar='N', help='Stop after N steps; 0 goes on until interrupted')
+    dry_run: bool = flag(False, help='Say how much memory this would take, and end')
     seed: int = flag(None, help='Makes the choice of windows, the noise and the samples repeatable')
 
     @property
@@ -95,6 +96,19 @@ class TrainConfig:
         """What the products of adapters are multiplied by."""
         alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
         return alpha / max(1, self.lora_rank)
+
+    @property
+    def updates_at_once(self):
+        """Whether the gradients of a layer are used up before those of the next are made.
+
+        Nothing is to be known of all gradients then before the first is used.
+        """
+        return (
+            self.memory_saving_gradients
+            and self.accumulate_gradients == 1
+            and not self.clip_gradients
+            and self.dtype != 'float16'
+        )
 
     def __post_init__(self):
         """Raises ValueError: a value out of its range; the message names flag and range."""

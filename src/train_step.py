@@ -146,12 +146,6 @@ def compiled(state, config, window):
     dtype = tf.dtypes.as_dtype(config.dtype)
     block = lean_block.lean_block(window, dtype, config.lora_scale)
     shape = [config.accumulate_gradients, config.batch_size, window]
-    at_once = (
-        config.memory_saving_gradients
-        and config.accumulate_gradients == 1
-        and not config.clip_gradients
-        and not state.scales
-    )
 
     def loss_and_gradients(batch):  # [2, batch, window]: what the model sees, what it should say
         return layerwise.loss_and_gradients(
@@ -174,7 +168,7 @@ def compiled(state, config, window):
             seed = tf.stack([tf.constant(state.seed, tf.int64), state.updates])
             inputs = with_noise(batches, config.noise, lm.hparams.n_vocab, seed)
         both = tf.stack([inputs, batches], axis=1)
-        if at_once:
+        if config.updates_at_once:
             loss, parts = loss_and_gradients(both[0])
             return loss, state.update_at_once(loss, parts, learning_rate)
         loss, gradients = accumulate.mean_gradients(

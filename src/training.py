@@ -38,8 +38,11 @@ def train(config):
         config.model_name, config.models_dir, model_directory.ARCHITECTURE
     )
     hparams = checkpoint.read_hparams(model_dir)
-    enc = encoder.get_encoder('', model_dir)
     config = _fitted(config, hparams)
+    if config.dry_run:
+        print('\n'.join(memory.report(hparams, config)))
+        return
+    enc = encoder.get_encoder('', model_dir)
     prefix = run_directory.checkpoint_to_restore(config, model_dir)
     lm, base = _restored(prefix, hparams, config)
 

@@ -113,6 +113,14 @@ def test_ten_steps_and_ten_more_are_twenty(place, flags):
     assert same(state, checkpoint.load_state('checkpoint/parts/model-20'))
 
 
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(place, capsys):
+    before = sorted(pathlib.Path().rglob('*'))
+    train(dry_run=True)
+    out = capsys.readouterr().out
+    assert re.search(r'^ *\d\.\d\d GB in all, about; there are', out, re.MULTILINE)
+    assert sorted(pathlib.Path().rglob('*')) == before
+
+
 def test_adapters_on_their_base_say_what_the_merged_checkpoint_says(place):
     train(lora_rank=2, steps=5, learning_rate=0.1, sample_every=2, sample_length=4)
     merged = generation.load('checkpoint/run1')
