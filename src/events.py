@@ -1,4 +1,4 @@
-"""Scalars for TensorBoard, in the event files of TensorFlow 1's FileWriter.
+"""Scalars and texts for TensorBoard, in the event files of TensorFlow 1's FileWriter.
 
 An event file is a TFRecord file of Event messages, so TensorBoard need not be installed to write
 one.
@@ -33,6 +33,19 @@ class Writer:
         ]
         self._write(step=step, summary=tf.compat.v1.Summary(value=values))
 
+    def add_texts(self, step, **texts):
+        """Record lists of texts of a step under their names."""
+        v1 = tf.compat.v1
+        metadata = v1.SummaryMetadata(plugin_data={'plugin_name': 'text'})
+        values = [
+            v1.Summary.Value(tag=tag, metadata=metadata, tensor=tf.make_tensor_proto(list(some)))
+            for tag, some in texts.items()
+        ]
+        self._write(step=step, summary=v1.Summary(value=values))
+
+    def close(self):
+        self._records.close()
+
     def _write(self, **fields):
         event = tf.compat.v1.Event(wall_time=time.time(), **fields)
         try:
@@ -45,4 +58,4 @@ class Writer:
         return self
 
     def __exit__(self, *_):
-        self._records.close()
+        self.close()

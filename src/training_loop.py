@@ -13,11 +13,11 @@ import tqdm
 
 from . import (
     checkpoint,
-    events,
     generation,
     load_dataset,
     lora,
     model,
+    progress,
     run_directory,
     schedule,
     train_step,
@@ -82,7 +82,11 @@ class Run:
         last = self.last = config.steps and state.counter + config.steps - 1
         self.skipped = 0
         self.start_time = time.time()
-        with events.Writer(run_directory.of(config)) as self.events, stop_requests() as self.stop:
+        directory = run_directory.of(config)
+        with (
+            progress.Progress(directory, state.counter, last) as self.progress,
+            stop_requests() as self.stop,
+        ):
             while True:
                 counter = state.counter
                 if _due(counter, config.save_every) and counter != last:
@@ -106,16 +110,22 @@ class Run:
         batches = np.stack([state.sampler.sample(self.window) for _ in range(windows)])
         batches = batches.reshape(self.train_step.input_signature[0].shape).astype(np.int32)
         learning_rate = schedule.learning_rate(state.counter, self.last, config)
-        before = float(state.loss_scale)
+        scale, start = float(state.loss_scale), time.time()
+        self.progress.show()
         loss, norm = map(float, self.train_step(batches, learning_rate))
-        self.events.add(state.counter, learning_rate=learning_rate, loss=loss, gradient_norm=norm)
-        self.count_skipped(np.isfinite(loss + norm), np.isfinite(loss) and before > 1)
+        took = time.time() - start
+        self.progress.hide()
         if np.isfinite(loss):
             loss_sum, weight = state.avg_loss
             state.avg_loss = loss_sum * 0.99 + loss, weight * 0.99 + 1.0
+        average = state.avg_loss[0] / max(1.0, state.avg_loss[1])
+        self.progress.step(
+            state.counter, self.seconds(), batches.size, took,
+            loss=loss, average=average, learning_rate=learning_rate, gradient_norm=norm,
+        )  # fmt: skip
+        self.count_skipped(np.isfinite(loss + norm), np.isfinite(loss) and scale > 1)
         print(
-            f'[{state.counter} | {self.seconds():2.2f}] loss={loss:2.2f} '
-            f'avg={state.avg_loss[0] / max(1.0, state.avg_loss[1]):2.2f}',
+            f'[{state.counter} | {self.seconds():2.2f}] loss={loss:2.2f} avg={average:2.2f}',
             flush=True,
         )
         state.counter += 1
@@ -193,6 +203,7 @@ class Run:
             text = self.enc.decode(tokens.tolist())
             texts.append(f'======== SAMPLE {number} ========\n{text}\n')
             print(texts[-1], flush=True)
+        self.progress.samples(counter, texts)
         directory = run_directory.of_samples(config)
         os.makedirs(directory, exist_ok=True)
         path = os.path.join(directory, f'samples-{counter}')
@@ -207,7 +218,7 @@ class Run:
             if self.stop.is_set():
                 return
         loss = np.mean(losses)
-        self.events.add(self.state.counter, val_loss=loss)
+        self.progress.write(self.state.counter, self.seconds(), val_loss=loss)
         print(
             f'[{self.state.counter} | {self.seconds():2.2f}] validation loss = {loss:2.2f}',
             flush=True,

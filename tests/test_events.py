@@ -34,3 +34,13 @@ def test_a_file_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
         writer._records.close()
         writer.add(1, loss=1.0)
     assert f'{writer.path} could not be written' in capsys.readouterr().err
+
+
+def test_texts_are_shown_by_the_text_plugin(tmp_path):
+    with events.Writer(str(tmp_path)) as writer:
+        writer.add_texts(3, samples=['Grüße\n', '漢字'])
+        _, event = recorded(tmp_path)
+    (value,) = event.summary.value
+    assert (event.step, value.tag) == (3, 'samples')
+    assert value.metadata.plugin_data.plugin_name == 'text'
+    assert [t.decode() for t in tf.make_ndarray(value.tensor)] == ['Grüße\n', '漢字']

@@ -20,7 +20,7 @@ LAYERS = [
         'memory',
         'lora',
     },
-    {'checkpoint', 'train_config', 'lean_block', 'layerwise'},
+    {'checkpoint', 'train_config', 'lean_block', 'layerwise', 'progress'},
     {'generation', 'run_directory', 'train_step'},
     {'training_loop'},
     {'training'},

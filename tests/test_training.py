@@ -1,10 +1,12 @@
 """Runs of the trainer in this process; tests/test_programs.py starts train.py itself."""
 
+import csv
 import os
 import pathlib
 import re
 import shutil
 
+import matplotlib.image
 import numpy as np
 import oracle
 import pytest
@@ -111,6 +113,21 @@ def test_ten_steps_and_ten_more_are_twenty(place, flags):
     assert same(weights('checkpoint/whole/model-20'), weights('checkpoint/parts/model-20'))
     state = checkpoint.load_state('checkpoint/whole/model-20')
     assert same(state, checkpoint.load_state('checkpoint/parts/model-20'))
+
+
+def test_every_step_is_a_line_of_loss_csv_and_a_point_of_loss_png(place):
+    train(steps=2, val_every=1, val_batch_count=2, sample_every=2, sample_length=3)
+    train(steps=1)
+    with open('checkpoint/run1/loss.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [(row['step'], bool(row['loss']), bool(row['val_loss'])) for row in rows] == [
+        ('1', False, True), ('1', True, False), ('2', False, True), ('2', True, False),
+        ('3', True, False),
+    ]  # fmt: skip
+    for tag in ('loss', 'val_loss', 'learning_rate', 'gradient_norm', 'tokens_per_second'):
+        there = {int(row['step']): float(row[tag]) for row in rows if row[tag]}
+        assert there == pytest.approx(scalars(tag)), tag
+    assert matplotlib.image.imread('checkpoint/run1/loss.png').shape[:2] == (500, 800)
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(place, capsys):

@@ -1,0 +1,117 @@
+"""What a run shows while it goes on: a bar, loss.csv, loss.png, and events for TensorBoard."""
+
+import csv
+import os
+import sys
+import time
+
+import tqdm
+
+from . import events
+
+COLUMNS = [
+    'step', 'seconds', 'loss', 'average', 'val_loss', 'learning_rate', 'gradient_norm',
+    'tokens_per_second',
+]  # fmt: skip
+LINE_EVERY = 60  # seconds, where there is no terminal to draw a bar on
+
+
+class Progress:
+    """Of one process of a run; closed at the end of a `with`.
+
+    Args:
+        directory: the run's. loss.csv grows there; a run that goes on adds to it.
+        first: the number of the first step.
+        last: that of the last one; 0 where there is none.
+    """
+
+    def __init__(self, directory, first, last):
+        self.events = events.Writer(directory)
+        self.path = os.path.join(directory, 'loss.csv')
+        self.first, self.last = first, last
+        self.start = self.told = time.time()
+        self.bar = tqdm.tqdm(
+            total=last - first + 1 if last else None,
+            unit='step', leave=False, disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        self.bar.clear()
+
+    def show(self):
+        """Draw the bar. Whoever prints hides it before."""
+        self.bar.refresh()
+
+    def hide(self):
+        self.bar.clear()
+
+    def step(self, counter, seconds, tokens, took, **scalars):
+        """Tell of a step.
+
+        Args:
+            seconds: since the start.
+            tokens: that the step was made of.
+            took: its own seconds.
+            scalars: loss, average, learning_rate, gradient_norm.
+        """
+        speed = tokens / max(took, 1e-9)
+        self.write(counter, seconds, tokens_per_second=speed, **scalars)
+        self.bar.update()
+        self.bar.set_postfix_str(f'loss={scalars["loss"]:.2f}, {speed:.0f} tokens/s', refresh=False)
+        if self.bar.disable and time.time() - self.told >= LINE_EVERY:
+            self.told = time.time()
+            of_all = left = ''
+            if self.last:
+                for_each = (self.told - self.start) / (counter - self.first + 1)
+                of_all = f' of {self.last}'
+                left = f', {tqdm.tqdm.format_interval(for_each * (self.last - counter))} left'
+            loss = scalars['loss']
+            print(
+                f'step {counter}{of_all}: loss={loss:.2f}, {speed:.0f} tokens/s{left}',
+                file=sys.stderr,
+            )
+
+    def write(self, counter, seconds, average=None, **scalars):
+        """Record numbers of a step, in loss.csv and for TensorBoard."""
+        self.events.add(counter, **scalars)
+        row = {'step': counter, 'seconds': f'{seconds:.2f}', 'average': average, **scalars}
+        try:
+            with open(self.path, 'a', encoding='ascii', newline='') as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                if not file.tell():
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError as error:  # a curve with a gap is better than a run that ends
+            print(error, file=sys.stderr)
+
+    def samples(self, counter, texts):
+        """Record samples for TensorBoard."""
+        self.events.add_texts(counter, samples=texts)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+        self.events.close()
+        try:
+            plot(self.path)
+        except OSError as error:
+            print(error, file=sys.stderr)
+
+
+def plot(path):
+    """Draw the losses of a loss.csv as loss.png beside it."""
+    curves = {'loss': {}, 'average': {}, 'val_loss': {}}
+    with open(path, encoding='ascii', newline='') as file:
+        for row in csv.DictReader(file):
+            for name, curve in curves.items():
+                if row[name]:  # a step that was made again counts as it was the last time
+                    curve[int(row['step'])] = float(row[name])
+    from matplotlib import figure  # here: training needs its memory for other things
+
+    picture = figure.Figure(figsize=(8, 5), layout='constrained')
+    axes = picture.add_subplot(xlabel='step', ylabel='loss in nats')
+    for (name, curve), style in zip(curves.items(), ('.', '-', 'o-'), strict=True):
+        if curve:
+            axes.plot(list(curve), list(curve.values()), style, markersize=3, label=name)
+    axes.legend()
+    picture.savefig(os.path.join(os.path.dirname(path), 'loss.png'))
