@@ -2,7 +2,7 @@
 
     python benchmarks/training.py
 
-Random weights and tokens, batch 1 x 1024, Adam. Each system runs in processes of its own,
+Random weights and tokens, Adam, batches of 1 x 1024 and of 4 x 256. Each system runs in processes of its own,
 so that the peak memory is its own, and takes turns with the others. See README.md.
 """
 
@@ -19,18 +19,19 @@ import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 SHAPE = {'n_vocab': 50257, 'n_ctx': 1024, 'n_embd': 768, 'n_head': 12, 'n_layer': 12}  # 124M
-WINDOW, LEARNING_RATE = 1024, 2e-5
+BATCHES = {'1x1024': (1, 1024), '4x256': (4, 256)}
+LEARNING_RATE = 2e-5
 ROUNDS, WARM_UP, STEPS = 2, 2, 4  # processes for each system; steps in each, before and with clock
 
 
-def tokens():  # [1, window]
-    return np.random.default_rng(0).integers(0, SHAPE['n_vocab'], [1, WINDOW])
+def tokens(batch):  # -> [batch, window]
+    return np.random.default_rng(0).integers(0, SHAPE['n_vocab'], BATCHES[batch])
 
 
 # Each system is a function that gives back another: one training step, from nothing to its loss.
 
 
-def ours(**flags):
+def ours(batch, **flags):
     import tensorflow as tf
 
     from src import memory, model, train_config, train_step
@@ -38,23 +39,26 @@ def ours(**flags):
     memory.give_back()
     hparams = model.default_hparams()
     hparams.override_from_dict(SHAPE)
-    config = train_config.TrainConfig(dataset='', learning_rate=LEARNING_RATE, seed=0, **flags)
+    batch_size, window = BATCHES[batch]
+    config = train_config.TrainConfig(
+        dataset='', learning_rate=LEARNING_RATE, seed=0, batch_size=batch_size, **flags
+    )
     lm = model.GPT2(hparams, model.init_params(hparams, seed=0))
-    state = train_step.TrainState(lm, config, list(tokens()))
-    compiled = train_step.compiled(state, config, WINDOW)
-    batches = tf.constant(tokens()[None], tf.int32)  # [1 to accumulate, batch, window]
+    state = train_step.TrainState(lm, config, list(tokens(batch)))
+    compiled = train_step.compiled(state, config, window)
+    batches = tf.constant(tokens(batch)[None], tf.int32)  # [1 to accumulate, batch, window]
     return lambda: float(compiled(batches, LEARNING_RATE)[0])
 
 
-def ours_memory_saving():
-    return ours(memory_saving_gradients=True)
+def ours_memory_saving(batch):
+    return ours(batch, memory_saving_gradients=True)
 
 
-def ours_bfloat16():
-    return ours(dtype='bfloat16')
+def ours_bfloat16(batch):
+    return ours(batch, dtype='bfloat16')
 
 
-def nanogpt_style(compile=False, dtype='float32'):
+def nanogpt_style(batch, compile=False, dtype='float32'):
     """What nanoGPT does: fused attention, tied embedding, AdamW; nothing that only a GPU has."""
     import torch
     from torch import nn
@@ -97,7 +101,7 @@ def nanogpt_style(compile=False, dtype='float32'):
             return functional.cross_entropy(logits[:, :-1].flatten(0, 1), X[:, 1:].flatten())
 
     torch.manual_seed(0)
-    gpt, X = GPT(), torch.tensor(tokens())
+    gpt, X = GPT(), torch.tensor(tokens(batch))
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=LEARNING_RATE, weight_decay=0, fused=True)
     loss_of = torch.compile(gpt) if compile else gpt
 
@@ -112,12 +116,12 @@ def nanogpt_style(compile=False, dtype='float32'):
     return step
 
 
-def nanogpt_style_compiled():
-    return nanogpt_style(compile=True)
+def nanogpt_style_compiled(batch):
+    return nanogpt_style(batch, compile=True)
 
 
-def nanogpt_style_bfloat16():
-    return nanogpt_style(dtype='bfloat16')
+def nanogpt_style_bfloat16(batch):
+    return nanogpt_style(batch, dtype='bfloat16')
 
 
 SYSTEMS = {
@@ -130,45 +134,51 @@ SYSTEMS = {
 }
 
 
-def measure(name):
+def measure(name, batch):
     """What a process measures of itself, as JSON on stdout."""
     start = time.perf_counter()
-    step = SYSTEMS[name]()
+    step = SYSTEMS[name](batch)
     losses = [step() for _ in range(WARM_UP)]
     warm_up, seconds = time.perf_counter() - start, []
     for _ in range(STEPS):
         start = time.perf_counter()
         losses.append(step())
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux -> GiB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # KiB on Linux -> GB
     print(json.dumps({'warm_up': warm_up, 'seconds': seconds, 'peak': peak, 'losses': losses}))
 
 
-def run(name):
+def run(name, batch):
     """`measure` in a process of its own."""
-    command = [sys.executable, os.path.realpath(__file__), name]
+    command = [sys.executable, os.path.realpath(__file__), name, batch]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def main():
+def compare(batch):
     results = {name: [] for name in SYSTEMS}
     for _ in range(ROUNDS):
         for name in SYSTEMS:
-            results[name].append(run(name))
+            results[name].append(run(name, batch))
     medians = {
         n: statistics.median(sum((r['seconds'] for r in rs), [])) for n, rs in results.items()
     }
     ours = medians['ours']
-    print(f'{"":32} s/step  slowest  x ours  peak GiB  warm-up s  loss')
+    print(f'{batch:32} s/step  slowest  x ours  peak GB  warm-up s  loss')
     for name, rounds in results.items():
         slowest = max(max(r['seconds']) for r in rounds)
         peak = max(r['peak'] for r in rounds)
         warm_up, losses = rounds[0]['warm_up'], rounds[0]['losses']
         print(
             f'{name:32} {medians[name]:6.2f}  {slowest:7.2f}  {medians[name] / ours:6.2f}  '
-            f'{peak:8.2f}  {warm_up:9.1f}  {losses[0]:.2f} -> {losses[-1]:.2f}'
+            f'{peak:7.2f}  {warm_up:9.1f}  {losses[0]:.2f} -> {losses[-1]:.2f}',
+            flush=True,
         )
 
 
+def main():
+    for batch in BATCHES:
+        compare(batch)
+
+
 if __name__ == '__main__':
-    measure(sys.argv[1]) if len(sys.argv) == 2 else main()
+    measure(*sys.argv[1:]) if len(sys.argv) == 3 else main()
