@@ -2,8 +2,8 @@
 
     python benchmarks/training.py
 
-Random weights and tokens, Adam, batches of 1 x 1024 and of 4 x 256. Each system runs in processes of its own,
-so that the peak memory is its own, and takes turns with the others. See README.md.
+Random weights and tokens, Adam, batches of 1 x 1024 and of 4 x 256. Each system runs in processes
+of its own, so that the peak memory is its own, and takes turns with the others. See README.md.
 """
 
 import json

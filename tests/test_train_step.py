@@ -65,6 +65,32 @@ def test_accumulated_small_batches_are_the_large_one(tiny, memory_saving):
             np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    'dtype, tolerance', [('float32', 2e-6), ('float16', 3e-3), ('bfloat16', 3e-2)]
+)
+@pytest.mark.parametrize('number', [1, 2])
+@pytest.mark.parametrize('memory_saving', [False, True])
+def test_every_combination_takes_the_gradient_of_the_plain_model(
+    tiny, memory_saving, number, dtype, tolerance
+):
+    tokens = np.random.default_rng(0).integers(0, 97, [4, 16]).astype(np.int32)
+    variables = model.by_name(tiny.params)
+    with tf.GradientTape() as tape:
+        expected_loss = model.lm_loss(tiny(tokens)['logits'], tf.constant(tokens))
+    expected = tape.gradient(expected_loss, variables)
+    before = {name: v.numpy().copy() for name, v in variables.items()}
+    _, step = start(
+        tiny, 16, optimizer='sgd', batch_size=4 // number, accumulate_gradients=number,
+        memory_saving_gradients=memory_saving, dtype=dtype,
+    )  # fmt: skip
+    loss = step(tf.constant(tokens.reshape(number, 4 // number, 16)), 1.0)
+    np.testing.assert_allclose(loss, expected_loss, rtol=tolerance)
+    for name, variable in variables.items():  # with SGD at this rate, a step is the gradient
+        gradient, step_made = tf.convert_to_tensor(expected[name]), before[name] - variable
+        distance = tf.norm(step_made - gradient) / tf.norm(gradient)
+        assert distance < max(tolerance, 1e-5), name
+
+
 def test_what_is_not_trained_stays_bit_for_bit(tiny):
     before = {name: v.numpy().copy() for name, v in model.by_name(tiny.params).items()}
     _, step = start(tiny, 16, learning_rate=0.1, only_train_transformer_layers=True)
