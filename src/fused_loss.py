@@ -33,9 +33,11 @@ def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale
         for start in range(0, n, ROWS):
             with tf.control_dependencies(done):  # one slice after the other: the memory of one
                 some = tf.identity(h[start : start + ROWS])
-            losses, d = _cross_entropy(some, labels[start : start + ROWS], wte)
+            some_labels = labels[start : start + ROWS]
+            losses, p = _cross_entropy(some, some_labels, wte)
             loss += tf.reduce_sum(losses) / n
-            d = tf.cast(d * (scale / n), dtype)  # [rows, vocab]
+            with tf.control_dependencies([loss]):  # p is no more after that
+                d = tf.cast(_less_one(p, some_labels) * (scale / n), dtype)  # [rows, vocab]
             dh.append(tf.matmul(d, wte))
             if train_wte:
                 dwte = _plus_product(dwte, d, some)
@@ -73,6 +75,17 @@ def cross_entropy(h, labels, wte):  # as above, without gradients
     return tf.reduce_mean(tf.concat(losses, axis=0))
 
 
-def _cross_entropy(h, labels, wte):  # -> the loss of each row, [rows], and its gradient by logits
+def _cross_entropy(h, labels, wte):  # -> the loss of each row, [rows], and softmax, [rows, vocab]
+    # From tf.nn.softmax, which is ten times as fast here as TensorFlow's cross-entropy.
     logits = tf.cast(tf.matmul(h, wte, transpose_b=True), tf.float32)  # [rows, vocab]
-    return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
+    p = tf.nn.softmax(logits)
+    log_sum = tf.reduce_max(logits, axis=-1) - tf.math.log(tf.reduce_max(p, axis=-1))
+    return log_sum - tf.gather(logits, labels, batch_dims=1), p
+
+
+def _less_one(p, labels):  # [rows, vocab], [rows] -> p, in its own memory, less 1 at the labels
+    rows, vocab = p.shape
+    flat = tf.raw_ops.InplaceSub(
+        x=tf.reshape(p, [-1]), i=tf.range(rows) * vocab + labels, v=tf.ones([rows])
+    )
+    return tf.reshape(flat, [rows, vocab])
