@@ -213,7 +213,7 @@ class Run:
     def validate(self):
         print('Calculating validation loss...', flush=True)
         losses = []
-        for batch in tqdm.tqdm(self.val_batches):
+        for batch in tqdm.tqdm(self.val_batches, position=0):
             losses.append(float(self.validation_loss(tf.constant(batch, tf.int32))))
             if self.stop.is_set():
                 return
