@@ -98,6 +98,18 @@ class Progress:
             print(error, file=sys.stderr)
 
 
+class Silence:
+    """What stands for Progress where another worker shows and writes it."""
+
+    def tell(self, *arguments, **scalars):
+        pass
+
+    show = hide = step = write = samples = __exit__ = tell
+
+    def __enter__(self):
+        return self
+
+
 def plot(path):
     """Draw the losses of a loss.csv as loss.png beside it."""
     curves = {'loss': {}, 'average': {}, 'val_loss': {}}

@@ -28,7 +28,7 @@ class TrainConfig:
         False, help='Read <|endoftext|> as seven ordinary tokens, as the original did'
     )
     seq_length: int = flag(1024, metavar='TOKENS', help="Train on windows of this size, or n_ctx's")
-    batch_size: int = flag(1, metavar='SIZE', help='Windows in a batch')
+    batch_size: int = flag(1, metavar='SIZE', help='Windows in a batch, on each device')
     learning_rate: float = flag(0.00002, metavar='LR', help='Learning rate')
     accumulate_gradients: int = flag(
         1, metavar='N', help='Take the mean gradient of N batches for each step'
@@ -88,6 +88,11 @@ class TrainConfig:
     val_batch_count: int = flag(40, metavar='N', help='Batches of validation')
     val_every: int = flag(0, metavar='STEPS', help='Validate every N steps; 0 never does')
     steps: int = flag(0, metavar='N', help='Stop after N steps; 0 goes on until interrupted')
+    strategy: str = flag(
+        'auto',
+        choices=['auto', 'none', 'mirrored', 'multiworker'],
+        help='Train on one device, on all GPUs, or on all machines of TF_CONFIG; auto finds out',
+    )
     dry_run: bool = flag(False, help='Say how much memory this would take, and end')
     seed: int = flag(None, help='Makes the choice of windows, the noise and the samples repeatable')
 

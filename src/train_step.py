@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from . import (
     accumulate,
+    distribution,
     fused_loss,
     layerwise,
     lean_block,
@@ -135,17 +136,33 @@ def with_noise(batches, p, n_vocab, seed):  # [number, batch, sequence] int32 ->
     return tf.where(tf.random.stateless_uniform(batches.shape, replaced) < p, noise, batches)
 
 
-def compiled(state, config, window):
+def compiled(state, config, window, devices=distribution.ONE, copies=()):
     """A compiled function that makes a step and gives the loss and the norm of its gradient.
 
-    Its arguments are batches, [accumulate_gradients, batch, window] int32, and a learning rate. It
-    changes the weights, the optimizer and the count of updates; none of them where the loss or the
-    gradient is not finite.
+    Its arguments are batches, [accumulate_gradients, replicas * batch, window] int32, and a
+    learning rate. It changes the weights, the optimizer and the count of updates; none of them
+    where the loss or the gradient is not finite.
+
+    Args:
+        copies: the same as `state` on the other devices of this process.
     """
+    steps = [_one_step(each, config, window, devices) for each in (state, *copies)]
+    shape = [config.accumulate_gradients, devices.replicas * config.batch_size, window]
+
+    @tf.function(
+        input_signature=[tf.TensorSpec(shape, tf.int32), tf.TensorSpec([])], autograph=False
+    )
+    def train_step(batches, learning_rate):
+        return devices.run(steps, batches, learning_rate)
+
+    return train_step
+
+
+def _one_step(state, config, window, devices):
+    """What `compiled` compiles for one replica."""
     lm, trained = state.lm, state.trained
     dtype = tf.dtypes.as_dtype(config.dtype)
     block = lean_block.lean_block(window, dtype, config.lora_scale)
-    shape = [config.accumulate_gradients, config.batch_size, window]
 
     def loss_and_gradients(batch):  # [2, batch, window]: what the model sees, what it should say
         return layerwise.loss_and_gradients(
@@ -159,21 +176,23 @@ def compiled(state, config, window):
         gradients = {name: gradient for part in parts for name, gradient in part.items()}
         return loss, [gradients[name] for name in trained]
 
-    @tf.function(
-        input_signature=[tf.TensorSpec(shape, tf.int32), tf.TensorSpec([])], autograph=False
-    )
-    def train_step(batches, learning_rate):
+    def one_step(batches, learning_rate):
         inputs = batches
         if config.noise:
             seed = tf.stack([tf.constant(state.seed, tf.int64), state.updates])
             inputs = with_noise(batches, config.noise, lm.hparams.n_vocab, seed)
-        both = tf.stack([inputs, batches], axis=1)
+        both = tf.stack([devices.share(inputs), devices.share(batches)], axis=1)
         if config.updates_at_once:
             loss, parts = loss_and_gradients(both[0])
+            (loss,) = devices.mean([loss])
+            parts = (
+                dict(zip(part, devices.mean(list(part.values())), strict=True)) for part in parts
+            )
             return loss, state.update_at_once(loss, parts, learning_rate)
         loss, gradients = accumulate.mean_gradients(
             loss_and_all_gradients, both, [v.shape for v in trained.values()]
         )
+        loss, *gradients = devices.mean([loss, *gradients])
         if state.scales:
             gradients = [gradient / state.loss_scale for gradient in gradients]
         norm = tf.linalg.global_norm(gradients)
@@ -182,7 +201,7 @@ def compiled(state, config, window):
         state.update(loss, norm, dict(zip(trained, gradients, strict=True)), learning_rate)
         return loss, norm
 
-    return train_step
+    return one_step
 
 
 def compiled_validation(state, config):

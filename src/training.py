@@ -2,12 +2,15 @@
 
 import dataclasses
 import os
+import secrets
 import sys
+import zlib
 
 import tensorflow as tf
 
 from . import (
     checkpoint,
+    distribution,
     encoder,
     load_dataset,
     lora,
@@ -21,6 +24,8 @@ from . import (
 )
 
 DEEP = 12  # layers; deeper models save memory without being told to
+# What may differ between the machines of a run.
+PLACES = ('dataset', 'val_dataset', 'models_dir', 'model_name', 'restore_from')
 
 
 def train(config):
@@ -34,6 +39,12 @@ def train(config):
     memory.give_back()
     for gpu in tf.config.list_physical_devices('GPU'):
         tf.config.experimental.set_memory_growth(gpu, True)  # leave the rest to others
+    devices = distribution.devices('none' if config.dry_run else config.strategy)
+    with devices.as_one():
+        _train(config, devices)
+
+
+def _train(config, devices):
     model_dir = model_directory.find(
         config.model_name, config.models_dir, model_directory.ARCHITECTURE
     )
@@ -43,17 +54,21 @@ def train(config):
         print('\n'.join(memory.report(hparams, config)))
         return
     enc = encoder.get_encoder('', model_dir)
+    config = _with_the_chiefs_seed(config, devices)
     prefix = run_directory.checkpoint_to_restore(config, model_dir)
-    lm, base = _restored(prefix, hparams, config)
+    models = devices.on_each(lambda i: _restored(prefix, hparams, config))
 
     print('Loading dataset...', flush=True)
     chunks = _load(enc, config.dataset, config)
     val_chunks = chunks
     if config.val_every and config.val_dataset:
         val_chunks = _load(enc, config.val_dataset, config)
-    state = train_step.TrainState(lm, config, chunks, base)
-    run = training_loop.Run(config, state, enc, model_dir, val_chunks)
-    print('dataset has', state.sampler.total_size, 'tokens')
+    states = devices.on_each(
+        lambda i: train_step.TrainState(models[i][0], config, chunks, models[i][1])
+    )
+    run = training_loop.Run(config, states, enc, model_dir, val_chunks, devices)
+    print('dataset has', run.state.sampler.total_size, 'tokens')
+    _require_same(config, run.state, prefix, devices)
     run.resume(prefix)
     print('Training...', flush=True)
     try:
@@ -76,6 +91,29 @@ def _fitted(config, hparams):
         print(f'{hparams.n_layer} layers: turning on --memory_saving_gradients', file=sys.stderr)
         changes['memory_saving_gradients'] = True
     return dataclasses.replace(config, **changes)
+
+
+def _with_the_chiefs_seed(config, devices):
+    """All replicas draw the same windows, and begin with the same random weights."""
+    if devices.replicas == 1:
+        return config
+    seed = secrets.randbits(31) if config.seed is None else config.seed
+    return dataclasses.replace(config, seed=devices.of_all(seed)[0])
+
+
+def _require_same(config, state, prefix, devices):
+    """Raise ValueError where another worker would train on other weights, text or flags."""
+    if devices.workers == 1:
+        return
+    flags = dataclasses.asdict(config)
+    flags = {name: value for name, value in flags.items() if name not in PLACES}
+    weights = 0
+    for variable in state.trained.values():
+        weights = zlib.crc32(variable.numpy().tobytes(), weights)
+    devices.require_same('The last checkpoint', checkpoint.counter_of(prefix or ''))
+    devices.require_same('The checksum of the flags', zlib.crc32(repr(flags).encode()))
+    devices.require_same('The size of the dataset', state.sampler.total_size)
+    devices.require_same('The checksum of the weights', weights)
 
 
 def _restored(prefix, hparams, config):

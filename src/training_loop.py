@@ -13,6 +13,7 @@ import tqdm
 
 from . import (
     checkpoint,
+    distribution,
     generation,
     load_dataset,
     lora,
@@ -43,15 +44,17 @@ def window_of(sampler, config):
 class Run:
     """One process of a run: its files, its compiled functions, its loop."""
 
-    def __init__(self, config, state, enc, model_dir, val_chunks):
+    def __init__(self, config, states, enc, model_dir, val_chunks, devices):
         self.config = config
+        self.devices = devices
+        self.states = states  # one for each device of this process; they are the same
         self.merged = None
-        self.state = state
+        self.state = state = states[0]
         self.enc = enc
         self.model_dir = model_dir
         self.chunks = state.sampler.chunks
         self.window = window_of(state.sampler, config)
-        self.train_step = train_step.compiled(state, config, self.window)
+        self.train_step = train_step.compiled(state, config, self.window, devices, states[1:])
         self.validation_loss = train_step.compiled_validation(state, config)
         self.val_batches = self._validation_batches(val_chunks) if config.val_every else []
 
@@ -66,15 +69,19 @@ class Run:
 
     def resume(self, prefix):
         """Go on behind `prefix` if it is this run's; otherwise begin, with empty directories."""
-        if prefix and prefix == checkpoint.latest(run_directory.of(self.config)):
-            self.state.counter = checkpoint.counter_of(prefix) + 1
+        goes_on = bool(prefix) and prefix == checkpoint.latest(run_directory.of(self.config))
+        counter = checkpoint.counter_of(prefix) if goes_on else 0
+        self.devices.require_same('The last checkpoint', counter)
+        if goes_on:
+            self.state.counter = counter + 1
             tensors = checkpoint.load_state(prefix)
             if tensors:
-                self.state.restore(tensors)
+                self.devices.on_each(lambda i: self.states[i].restore(tensors))
             else:
                 print(f'{prefix} has no state; the optimizer starts anew', file=sys.stderr)
-        else:
+        elif self.devices.is_chief:
             run_directory.set_aside(self.config)
+        self.devices.require_same('The number of updates', int(self.state.updates))
 
     def loop(self):
         """Decides when; the methods know how. The order within a step is Shepperd's."""
@@ -83,10 +90,10 @@ class Run:
         self.skipped = 0
         self.start_time = time.time()
         directory = run_directory.of(config)
-        with (
-            progress.Progress(directory, state.counter, last) as self.progress,
-            stop_requests() as self.stop,
-        ):
+        shown = progress.Silence()
+        if self.devices.is_chief:
+            shown = progress.Progress(directory, state.counter, last)
+        with shown as self.progress, stop_requests() as self.stop:
             while True:
                 counter = state.counter
                 if _due(counter, config.save_every) and counter != last:
@@ -98,17 +105,20 @@ class Run:
                 if config.val_every and (_due(counter, config.val_every) or counter == 1):
                     self.validate()
                 self.step()
-                if counter == last or self.stop.is_set():
+                stopped = any(self.devices.of_all(self.stop.is_set()))  # on any of the workers
+                if counter == last or stopped:
                     break
-        if self.stop.is_set():
+        if stopped:
             print('interrupted')
         self.save(counter)
+        self.devices.of_all(0)  # a worker that left would look as if it had been lost
 
     def step(self):
         config, state = self.config, self.state
-        windows = config.accumulate_gradients * config.batch_size
+        shape = self.train_step.input_signature[0].shape
+        windows = shape[0] * shape[1]
         batches = np.stack([state.sampler.sample(self.window) for _ in range(windows)])
-        batches = batches.reshape(self.train_step.input_signature[0].shape).astype(np.int32)
+        batches = batches.reshape(shape).astype(np.int32)
         learning_rate = schedule.learning_rate(state.counter, self.last, config)
         scale, start = float(state.loss_scale), time.time()
         self.progress.show()
@@ -154,6 +164,7 @@ class Run:
     def seconds(self):
         return time.time() - self.start_time
 
+    @distribution.chief_alone
     def save(self, counter):
         directory = run_directory.of(self.config)
         print('Saving', os.path.join(directory, f'model-{counter}'), flush=True)
@@ -182,6 +193,7 @@ class Run:
                 variables[name].assign(value)
         return self.merged
 
+    @distribution.chief_alone
     def write_samples(self):
         """Print samples that begin with one random token of the dataset, and write them down."""
         config, counter = self.config, self.state.counter
@@ -210,6 +222,7 @@ class Run:
         with open(path, 'w', encoding=config.encoding, errors='replace') as file:
             file.write('\n'.join(texts))
 
+    @distribution.chief_alone
     def validate(self):
         print('Calculating validation loss...', flush=True)
         losses = []

@@ -19,6 +19,7 @@ LAYERS = [
         'schedule',
         'memory',
         'lora',
+        'distribution',
     },
     {'checkpoint', 'train_config', 'lean_block', 'layerwise', 'progress'},
     {'generation', 'run_directory', 'train_step'},
