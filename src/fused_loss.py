@@ -11,7 +11,7 @@ ROWS = 256  # of logits at once, 51 MB with OpenAI's vocabulary
 TOKENS = 8192  # rows of the embedding's gradient that are added to at once, 25 MB in 124M
 
 
-def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale=1.0):
+def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale=1.0, slices=1):
     """Mean cross-entropy in nats of softmax(h wteᵀ), as model.lm_loss of model.logits_of.
 
     Args:
@@ -20,6 +20,8 @@ def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale
         wte: [vocab, features], a tensor.
         dtype: of the matrix products; the softmax and all sums are float32.
         train_wte: whether wte shall have a gradient.
+        slices: whose gradients by logits are kept until they are multiplied; more take more memory
+            and less time.
         scale: what the gradients, not the loss, are multiplied by: float16 holds none below 6e-8.
 
     The gradients are computed along with the loss, wanted or not; cross_entropy leaves them out.
@@ -29,7 +31,7 @@ def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale
     def loss_of(h, wte):
         n = h.shape[0]
         h, wte = tf.cast(h, dtype), tf.cast(wte, dtype)
-        loss, dh, dwte, done = 0.0, [], None, []
+        loss, dh, dwte, kept, done = 0.0, [], None, [], []
         for start in range(0, n, ROWS):
             with tf.control_dependencies(done):  # one slice after the other: the memory of one
                 some = tf.identity(h[start : start + ROWS])
@@ -39,9 +41,12 @@ def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale
             with tf.control_dependencies([loss]):  # p is no more after that
                 d = tf.cast(_less_one(p, some_labels) * (scale / n), dtype)  # [rows, vocab]
             dh.append(tf.matmul(d, wte))
+            done = [loss, dh[-1]]
             if train_wte:
-                dwte = _plus_product(dwte, d, some)
-            done = [loss, dh[-1], *([dwte] if train_wte else [])]
+                kept.append((d, some))
+                if len(kept) == slices or start + ROWS >= n:
+                    dwte, kept = _plus_products(dwte, *zip(*kept, strict=True)), []
+                    done.append(dwte)
         with tf.control_dependencies(done):  # what goes on with dh would need more memory
             dh = tf.cast(tf.concat(dh, axis=0), tf.float32)
         return loss, lambda upstream: (dh * upstream, dwte * upstream if train_wte else None)
@@ -49,15 +54,19 @@ def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale
     return loss_of(h, wte)
 
 
-def _plus_product(dwte, d, h):  # [vocab, features] or None, [rows, vocab], [rows, features]
-    """dwte + dᵀ h, in the memory of dwte; that memory alone where it is the first."""
-    if dwte is None:
-        return tf.cast(tf.matmul(d, h, transpose_a=True), tf.float32)
-    for start in range(0, d.shape[1], TOKENS):
-        end = min(start + TOKENS, d.shape[1])
+def _plus_products(dwte, ds, hs):  # [vocab, features] or None, [rows, vocab]s, [rows, features]s
+    """dwte + Σ dᵀ h, in the memory of dwte."""
+    h, vocab = tf.concat(hs, axis=0), ds[0].shape[1]
+    first = dwte is None
+    if first:
+        dwte = tf.raw_ops.Empty(shape=[vocab, h.shape[1]], dtype=tf.float32)
+    for start in range(0, vocab, TOKENS):
+        end = min(start + TOKENS, vocab)
         with tf.control_dependencies([dwte]):
-            piece = tf.matmul(d[:, start:end], h, transpose_a=True)
-        piece = tf.cast(piece, tf.float32) + dwte[start:end]
+            d = tf.concat([d[:, start:end] for d in ds], axis=0)
+            piece = tf.cast(tf.matmul(d, h, transpose_a=True), tf.float32)
+        if not first:
+            piece += dwte[start:end]
         with tf.control_dependencies([piece]):
             dwte = tf.raw_ops.TensorStridedSliceUpdate(
                 input=dwte, begin=[start], end=[end], strides=[1], value=piece

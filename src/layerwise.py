@@ -59,8 +59,9 @@ def loss_and_gradients(lm, trained, inputs, tokens, *, block, dtype, recompute, 
     backward_of_norm, h = taped(lambda x: model.norm(x, params['ln_f']), x)
     with tf.GradientTape() as tape:
         tape.watch([h, wte])
+        slices = 1 if recompute else 8 // dtype.size
         loss = fused_loss.linear_cross_entropy(
-            *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale
+            *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale, slices
         )
     dh, dwte = tape.gradient(loss, [h, wte])
 

@@ -28,9 +28,14 @@ def loss_and_gradients(function, h, labels, wte):
 
 @pytest.mark.parametrize('n', [1, 4, 5, 13])
 @pytest.mark.parametrize('compiled', [False, True])
-def test_it_is_the_plain_loss_with_its_gradients(monkeypatch, n, compiled):
+@pytest.mark.parametrize('slices', [1, 2])
+def test_it_is_the_plain_loss_with_its_gradients(monkeypatch, n, compiled, slices):
     monkeypatch.setattr(fused_loss, 'ROWS', 4)
-    fused = fused_loss.linear_cross_entropy
+    monkeypatch.setattr(fused_loss, 'TOKENS', 20)
+
+    def fused(h, labels, wte):
+        return fused_loss.linear_cross_entropy(h, labels, wte, slices=slices)
+
     if compiled:
         fused = tf.function(fused, autograph=False)
     expected = loss_and_gradients(plain, *batch(n))
