@@ -12,7 +12,7 @@
     generation               a prompt to texts
     training                 which text, which weights; training_loop, step by step
 
-Beside them: memory_saving_gradients (recomputing in any graph), distribution (devices and machines),
+Beside them: memory_saving_gradients (recomputing in any graph), distribution (devices, machines),
 memory (what fits), progress (what a run shows), model_directory (which folder a name means), flags
 (command lines).
 """
