@@ -9,7 +9,7 @@ GRAPH = 32e6  # for each layer, what is kept of it once it is traced and compile
 BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
 # What each optimizer remembers for each weight; Adafactor's rows and columns are next to nothing.
 SLOTS = {'adam': 2, 'adamw': 2, 'adafactor': 0.01, 'sgd': 0}
-SLICE = 256  # tokens; fused_loss.ROWS and lean_block.SLICE
+SLICE = 256  # tokens; fused_loss.ROWS and lean_attention.SLICE
 
 # What is tried in turn when a run does not fit; each on top of those before it.
 CHEAPER = [

@@ -10,19 +10,11 @@ FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 
 LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
-    | {
-        'optimizer',
-        'events',
-        'flags',
-        'model_directory',
-        'fused_loss',
-        'schedule',
-        'memory',
-        'lora',
-        'distribution',
-    },
-    {'checkpoint', 'train_config', 'lean_block', 'layerwise', 'progress'},
-    {'generation', 'run_directory', 'train_step'},
+    | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
+    | {'lora', 'distribution'},
+    {'checkpoint', 'train_config', 'lean_attention', 'layerwise', 'progress'},
+    {'generation', 'run_directory', 'lean_block'},
+    {'train_step'},
     {'training_loop'},
     {'training'},
     {'interactive_conditional_samples', 'generate_unconditional_samples'},

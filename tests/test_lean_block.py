@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import lean_block, model
+from src import lean_attention, lean_block, model
 
 
 def gradients(block, lm, x):
@@ -25,7 +25,7 @@ def gradients(block, lm, x):
 
 @pytest.mark.parametrize('window', [1, 4, 7, 16])
 def test_it_is_the_models_block_with_its_gradients(tiny, monkeypatch, window):
-    monkeypatch.setattr(lean_block, 'SLICE', 4)
+    monkeypatch.setattr(lean_attention, 'SLICE', 4)
     x = tf.constant(np.random.default_rng(0).normal(size=[2, window, 24]).astype(np.float32))
     block = lean_block.lean_block(window)
     for value, other in zip(
