@@ -1,5 +1,6 @@
 """What a run shows while it goes on: a bar, loss.csv, loss.png, and events for TensorBoard."""
 
+import contextlib
 import csv
 import os
 import sys
@@ -126,4 +127,10 @@ def plot(path):
         if curve:
             axes.plot(list(curve), list(curve.values()), style, markersize=3, label=name)
     axes.legend()
-    picture.savefig(os.path.join(os.path.dirname(path), 'loss.png'))
+    drawn = os.path.join(os.path.dirname(path), 'loss.png')
+    try:
+        picture.savefig(f'{drawn}.new', format='png')
+        os.replace(f'{drawn}.new', drawn)
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(f'{drawn}.new')

@@ -179,6 +179,8 @@ def test_a_full_disk_at_the_end_is_told_and_loses_nothing(place):
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith('checkpoint/run1 could not be written: ')
     after = {path.name: path.read_bytes() for path in (place / 'checkpoint' / 'run1').iterdir()}
+    assert after.pop('loss.csv').startswith(before.pop('loss.csv'))
+    assert before.pop('loss.png')[-8:] == after.pop('loss.png')[-8:]  # not cut off
     assert before.items() <= after.items()
     assert {name for name in set(after) - set(before) if not name.startswith('events.')} == set()
 

@@ -1,8 +1,11 @@
 import csv
+import fcntl
 import os
 import pty
 import re
+import struct
 import sys
+import termios
 
 import matplotlib.image
 import pytest
@@ -58,6 +61,8 @@ def test_without_a_terminal_there_is_a_line_now_and_then(tmp_path, capsys, monke
 
 def test_on_a_terminal_there_is_a_bar_that_leaves_nothing_behind(tmp_path, monkeypatch):
     ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack('4H', 40, 100, 0, 0))  # rows, columns
+    os.set_blocking(ours, False)
     with os.fdopen(its, 'w') as terminal:
         monkeypatch.setattr(sys, 'stderr', terminal)
         tell(tmp_path, [1, 2, 3], last=5)
