@@ -95,8 +95,8 @@ class Progress:
         self.events.close()
         try:
             plot(self.path)
-        except OSError as error:
-            print(error, file=sys.stderr)
+        except (OSError, ValueError, KeyError) as error:  # a line may have been cut off
+            print(f'{self.path} could not be drawn: {error}', file=sys.stderr)
 
 
 class Silence:
@@ -119,6 +119,8 @@ def plot(path):
             for name, curve in curves.items():
                 if row[name]:  # a step that was made again counts as it was the last time
                     curve[int(row['step'])] = float(row[name])
+    if not any(curves.values()):
+        return
     from matplotlib import figure  # here: training needs its memory for other things
 
     picture = figure.Figure(figsize=(8, 5), layout='constrained')

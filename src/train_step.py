@@ -24,7 +24,6 @@ OPTIMIZERS = {
     'sgd': optimizer.SGD,
 }
 
-
 FIRST_SCALE, STEPS_TO_DOUBLE = 2.0**15, 2000  # of the loss in float16
 
 
@@ -62,7 +61,7 @@ class TrainState:
             'seed': self.seed,
             'updates': int(self.updates),
             'avg_loss': self.avg_loss,
-            'loss_scale': [float(self.loss_scale), int(self.steps_at_scale)],
+            'loss_scale': self.scales and [float(self.loss_scale), int(self.steps_at_scale)],
             'sampler': self.sampler.state(),
             'adapters': self.adapters,
         }
@@ -74,8 +73,8 @@ class TrainState:
         self.seed = numbers['seed']
         self.updates.assign(numbers['updates'])
         self.avg_loss = tuple(numbers['avg_loss'])
-        scale, steps = numbers.get('loss_scale', (1.0, 0))
-        if self.scales and scale > 1:  # it was float16 before
+        if self.scales and numbers.get('loss_scale'):  # it was float16 before
+            scale, steps = numbers['loss_scale']
             self.loss_scale.assign(scale)
             self.steps_at_scale.assign(steps)
         self.sampler.restore(numbers['sampler'])

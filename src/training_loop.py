@@ -69,11 +69,8 @@ class Run:
 
     def resume(self, prefix):
         """Go on behind `prefix` if it is this run's; otherwise begin, with empty directories."""
-        goes_on = bool(prefix) and prefix == checkpoint.latest(run_directory.of(self.config))
-        counter = checkpoint.counter_of(prefix) if goes_on else 0
-        self.devices.require_same('The last checkpoint', counter)
-        if goes_on:
-            self.state.counter = counter + 1
+        if prefix and prefix == checkpoint.latest(run_directory.of(self.config)):
+            self.state.counter = checkpoint.counter_of(prefix) + 1
             tensors = checkpoint.load_state(prefix)
             if tensors:
                 self.devices.on_each(lambda i: self.states[i].restore(tensors))
@@ -93,25 +90,30 @@ class Run:
         shown = progress.Silence()
         if self.devices.is_chief:
             shown = progress.Progress(directory, state.counter, last)
-        with shown as self.progress, stop_requests() as self.stop:
-            while True:
-                counter = state.counter
-                if _due(counter, config.save_every) and counter != last:
-                    with _going_on():
-                        self.save(counter)
-                if _due(counter, config.sample_every) and config.sample_num:
-                    with _going_on():
-                        self.write_samples()
-                if config.val_every and (_due(counter, config.val_every) or counter == 1):
-                    self.validate()
-                self.step()
-                stopped = any(self.devices.of_all(self.stop.is_set()))  # on any of the workers
-                if counter == last or stopped:
-                    break
-        if stopped:
-            print('interrupted')
-        self.save(counter)
+        with shown as self.progress:
+            with stop_requests() as self.stop:
+                while True:
+                    counter = state.counter
+                    self.do_what_is_due(counter, last)
+                    self.step()
+                    stopped = any(self.devices.of_all(self.stop.is_set()))  # on any of the workers
+                    if counter == last or stopped:
+                        break
+            if stopped:
+                print('interrupted')
+            self.save(counter)
         self.devices.of_all(0)  # a worker that left would look as if it had been lost
+
+    def do_what_is_due(self, counter, last):
+        config = self.config
+        if _due(counter, config.save_every) and counter != last:
+            with _going_on():
+                self.save(counter)
+        if _due(counter, config.sample_every) and config.sample_num:
+            with _going_on():
+                self.write_samples()
+        if config.val_every and (_due(counter, config.val_every) or counter == 1):
+            self.validate()
 
     def step(self):
         config, state = self.config, self.state

@@ -79,3 +79,19 @@ def test_a_file_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys, na
     (tmp_path / name).mkdir()
     tell(tmp_path, [1])
     assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'content, complaint',
+    [
+        ('', ''),
+        ('step,loss\n1,2', 'loss.csv could not be drawn'),
+        ('no numbers\n1\n', 'loss.csv could not be drawn'),
+    ],
+)
+def test_a_damaged_file_does_not_keep_a_run_from_its_end(tmp_path, capsys, content, complaint):
+    (tmp_path / 'loss.csv').write_text(content)
+    tell(tmp_path, [1])
+    err = capsys.readouterr().err
+    assert complaint in err and bool(complaint) == bool(err)
+    assert (tmp_path / 'loss.csv').read_text().startswith(content)

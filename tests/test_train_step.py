@@ -209,13 +209,14 @@ def test_a_loss_scale_that_is_too_large_is_halved_until_the_step_can_be_made(tin
     assert float(state.loss_scale) == 2 * scales[-1]
 
 
-def test_the_loss_scale_is_resumed(tiny):
+@pytest.mark.parametrize('scale', [64.0, 1.0])
+def test_the_loss_scale_is_resumed(tiny, scale):
     state, _ = start(tiny, dtype='float16')
-    state.loss_scale.assign(64.0)
+    state.loss_scale.assign(scale)
     state.steps_at_scale.assign(7)
     again, _ = start(tiny, dtype='float16')
     again.restore(state.tensors())
-    assert (float(again.loss_scale), int(again.steps_at_scale)) == (64.0, 7)
+    assert (float(again.loss_scale), int(again.steps_at_scale)) == (scale, 7)
 
 
 def test_validation_loss_is_that_of_the_model(tiny):
