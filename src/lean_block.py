@@ -29,6 +29,33 @@ def _gelu_gradient(x, upstream):
     return tape.gradient(y, x, upstream)
 
 
+def norm(x, params):
+    """model.norm in one pass over x, and its gradient in another."""
+    return _norm_of(x, tf.convert_to_tensor(params['g']), tf.convert_to_tensor(params['b']))
+
+
+@tf.custom_gradient
+def _norm_of(x, g, b):
+    return _norm(x, g, b), lambda dy: _norm_gradient(x, g, dy)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _norm(x, g, b):
+    return model.norm(x, {'g': g, 'b': b})
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _norm_gradient(x, g, dy, epsilon=1e-5):  # [batch, sequence, features]s but g -> dx, dg, db
+    def mean(x):
+        return tf.reduce_mean(x, axis=-1, keepdims=True)
+
+    x = x - mean(x)
+    std = tf.sqrt(mean(tf.square(x)) + epsilon)
+    n, dn = x / std, dy * g
+    dx = (dn - mean(dn) - n * mean(dn * n)) / std
+    return dx, tf.reduce_sum(dy * n, axis=[0, 1]), tf.reduce_sum(dy, axis=[0, 1])
+
+
 def lean_block(window, dtype=tf.float32, lora_scale=1.0):
     """A function with the arguments of model.block, for batches of `window` tokens.
 
@@ -50,8 +77,8 @@ def lean_block(window, dtype=tf.float32, lora_scale=1.0):
         assert past is None
         attn, mlp = params['attn'], params['mlp']
         remember_input = tf.recompute_grad
-        to_attn = remember_input(lambda x: linear(model.norm(x, params['ln_1']), attn['c_attn']))
-        to_mlp = remember_input(lambda x: linear(model.norm(x, params['ln_2']), mlp['c_fc']))
+        to_attn = remember_input(lambda x: linear(norm(x, params['ln_1']), attn['c_attn']))
+        to_mlp = remember_input(lambda x: linear(norm(x, params['ln_2']), mlp['c_fc']))
         from_mlp = remember_input(lambda m: linear(gelu(m), mlp['c_proj']))
         a = lean_attention.attention(to_attn(x), hparams.n_head, mask)
         x = x + tf.cast(linear(a, attn['c_proj']), tf.float32)

@@ -29,8 +29,8 @@ def give_back():
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if os.name == 'posix' else None
     if mallopt:  # the numbers are those of malloc.h
         mallopt(-8, 1)  # M_ARENA_MAX
-        mallopt(-3, 2**16)  # M_MMAP_THRESHOLD
-        mallopt(-1, 2**17)  # M_TRIM_THRESHOLD
+        mallopt(-3, 2**23)  # M_MMAP_THRESHOLD; less, and each tensor costs page faults
+        mallopt(-1, 2**24)  # M_TRIM_THRESHOLD
 
 
 def peak(hparams, config):

@@ -64,8 +64,8 @@ def conv1d(x, params):  # [batch, sequence, nx] -> [batch, sequence, nf]
     """A linear layer; OpenAI stores `w` as a convolution of width one, [1, nx, nf]."""
     *start, nx = shape_list(x)
     _, _, nf = params['w'].shape
-    c = tf.matmul(tf.reshape(x, [-1, nx]), tf.reshape(params['w'], [nx, nf])) + params['b']
-    return tf.reshape(c, [*start, nf])
+    c = tf.matmul(tf.reshape(x, [-1, nx]), tf.reshape(params['w'], [nx, nf]))
+    return tf.reshape(tf.nn.bias_add(c, params['b']), [*start, nf])
 
 
 def split_heads(x, n_head):  # [batch, sequence, nx] -> [batch, heads, sequence, nx / heads]

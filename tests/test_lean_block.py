@@ -73,3 +73,16 @@ def test_gelu_has_its_gradient():
         ours, plain = lean_block.gelu(x), model.gelu(x)
     np.testing.assert_allclose(ours, plain, atol=1e-6)
     np.testing.assert_allclose(tape.gradient(ours, x), tape.gradient(plain, x), atol=1e-5)
+
+
+def test_norm_has_its_gradients():
+    random = np.random.default_rng(0)
+    x, upstream = (tf.constant(random.normal(3, 2, [2, 5, 24]), tf.float32) for _ in range(2))
+    params = {name: tf.constant(random.normal(size=24), tf.float32) for name in 'gb'}
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, params])
+        ours, plain = lean_block.norm(x, params), model.norm(x, params)
+    np.testing.assert_allclose(ours, plain, atol=1e-5)
+    for wanted in (x, params['g'], params['b']):
+        expected = tape.gradient(plain, wanted, upstream)
+        np.testing.assert_allclose(tape.gradient(ours, wanted, upstream), expected, atol=1e-4)
