@@ -60,11 +60,26 @@ def norm(x, params, *, axis=-1, epsilon=1e-5):  # [..., features] -> [..., featu
     return (x - u) * tf.math.rsqrt(s + epsilon) * params['g'] + params['b']
 
 
+def parts_of(size):
+    """In how many equal parts a sum of `size` terms, or `size` sums, are shared among cores."""
+    return max(parts for parts in range(1, 33) if size % parts == 0)
+
+
+def product(x, w):  # [rows, nx], [nx, nf] -> [rows, nf]
+    """tf.matmul; for a single row, which XLA would leave to one core, the sum of several."""
+    nx, nf = w.shape
+    if x.shape[0] != 1:
+        return tf.matmul(x, w)
+    parts = parts_of(nx)
+    x, w = tf.reshape(x, [parts, 1, nx // parts]), tf.reshape(w, [parts, nx // parts, nf])
+    return tf.reduce_sum(tf.matmul(x, w), axis=0)
+
+
 def conv1d(x, params):  # [batch, sequence, nx] -> [batch, sequence, nf]
     """A linear layer; OpenAI stores `w` as a convolution of width one, [1, nx, nf]."""
     *start, nx = shape_list(x)
     _, _, nf = params['w'].shape
-    c = tf.matmul(tf.reshape(x, [-1, nx]), tf.reshape(params['w'], [nx, nf]))
+    c = product(tf.reshape(x, [-1, nx]), tf.reshape(params['w'], [nx, nf]))
     return tf.reshape(tf.nn.bias_add(c, params['b']), [*start, nf])
 
 
@@ -78,9 +93,9 @@ def merge_heads(x):  # [batch, heads, sequence, nx / heads] -> [batch, sequence,
     return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [batch, sequence, heads * features])
 
 
-def attention_mask(nd, ns, past_length, *, dtype):  # -> [dst, src]
-    """1's where a dst may look: at the past, and at the tokens up to itself."""
-    i = tf.range(nd)[:, None] + past_length
+def attention_mask(nd, ns, past_length, *, dtype):  # -> [1 or batch, 1, dst, src]
+    """1's where a dst may look: at the past, one for all or each row's own, and up to itself."""
+    i = tf.range(nd)[:, None] + tf.reshape(past_length, [-1, 1, 1, 1])
     j = tf.range(ns)
     return tf.cast(i >= j, dtype)
 
@@ -99,23 +114,15 @@ class Cache(typing.NamedTuple):
 
     k: tf.Tensor  # [batch, heads, window, features]; what lies at `length` and behind is unused
     v: tf.Tensor  # the same
-    length: tf.Tensor  # [] int32
+    length: tf.Tensor  # [batch] int32, since rows may have begun with prompts of different lengths
 
     def extended(self, k, v):
         """The cache with some more keys and values, [batch, heads, sequence, features]."""
-        sequence = k.shape[-2]
-        i = tf.range(self.k.shape[-2]) - self.length
-        new = tf.logical_and(i >= 0, i < sequence)[:, None]
-        i = tf.clip_by_value(i, 0, sequence - 1)
-        return Cache(
-            tf.where(new, tf.gather(k, i, axis=-2), self.k),
-            tf.where(new, tf.gather(v, i, axis=-2), self.v),
-            self.length + sequence,
-        )
-
-    def cut(self, length):
-        """The cache with its first `length` tokens alone; the shapes stay."""
-        return self._replace(length=tf.convert_to_tensor(length))
+        batch, heads, sequence, _ = k.shape
+        row, head, new = tf.meshgrid(*map(tf.range, (batch, heads, sequence)), indexing='ij')
+        at = tf.stack([row, head, new + self.length[:, None, None]], axis=-1)
+        k, v = (tf.tensor_scatter_nd_update(c, at, x) for c, x in ((self.k, k), (self.v, v)))
+        return Cache(k, v, self.length + sequence)
 
     def widened(self, window):
         """The cache with room for `window` tokens."""
@@ -151,26 +158,20 @@ def block(x, params, *, past, hparams):  # shapes as in attn
 
 
 def past_shape(*, hparams, batch_size=None, sequence=None):
-    return [
-        batch_size,
-        hparams.n_layer,
-        2,
-        hparams.n_head,
-        sequence,
-        hparams.n_embd // hparams.n_head,
-    ]
+    features = hparams.n_embd // hparams.n_head
+    return [batch_size, hparams.n_layer, 2, hparams.n_head, sequence, features]
 
 
 def empty_cache(*, hparams, batch_size, window):
     """A past for `window` tokens that holds none yet: a Cache for each layer."""
     *_, heads, window, features = past_shape(hparams=hparams, sequence=window)
     empty = tf.zeros([batch_size, heads, window, features])
-    return [Cache(empty, empty, tf.constant(0)) for _ in range(hparams.n_layer)]
+    return [Cache(empty, empty, tf.zeros([batch_size], tf.int32)) for _ in range(hparams.n_layer)]
 
 
 def embed(params, X, past_length=0):  # [batch, sequence] -> [batch, sequence, features]
     """What each token is, plus where it stands."""
-    positions = past_length + tf.range(shape_list(X)[1])
+    positions = tf.reshape(past_length, [-1, 1]) + tf.range(shape_list(X)[1])  # [1 or batch, …]
     # Read first: a variable that is gathered from is copied at every later read, wte's 154 MB.
     wte, wpe = tf.convert_to_tensor(params['wte']), tf.convert_to_tensor(params['wpe'])
     return tf.cast(tf.gather(wte, X) + tf.gather(wpe, positions), tf.float32)
@@ -192,8 +193,6 @@ def transformer(hparams, params, X, past=None, *, block=block):
         past_length, pasts = past[0].length, past
     else:
         past_length, pasts = shape_list(past)[-2], tf.unstack(past, axis=1)
-    assert len(pasts) == hparams.n_layer
-
     h = embed(params, X, past_length)
     presents = []
     for layer, past in enumerate(pasts):
@@ -203,7 +202,12 @@ def transformer(hparams, params, X, past=None, *, block=block):
 
 
 def logits_of(h, params):  # [..., features] -> [..., vocab]
-    return tf.matmul(h, params['wte'], transpose_b=True)
+    if h.shape[:-1].num_elements() != 1:
+        return tf.matmul(h, params['wte'], transpose_b=True)
+    vocab, nx = params['wte'].shape  # shared among cores as in product
+    wte = tf.reshape(params['wte'], [parts_of(vocab), -1, nx])
+    logits = tf.matmul(tf.broadcast_to(h, [wte.shape[0], 1, nx]), wte, transpose_b=True)
+    return tf.reshape(logits, [*h.shape[:-1], vocab])
 
 
 def model(hparams, params, X, past=None):
@@ -221,34 +225,30 @@ def model(hparams, params, X, past=None):
 
 def lm_loss(logits, tokens):  # [batch, sequence, vocab], [batch, sequence] -> []
     """Mean cross-entropy, in nats: do tokens <n predict token n?"""
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tokens[:, 1:], logits=logits[:, :-1])
-    )
+    labels, logits = tokens[:, 1:], logits[:, :-1]
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
 def parameter_shapes(hparams):
     """The tree of parameters, with a shape at each leaf, in OpenAI's order."""
     nx = hparams.n_embd
-
-    def affine():
-        return {'g': [nx], 'b': [nx]}
+    affine = {'g': [nx], 'b': [nx]}
 
     def linear(n_in, n_out):
         return {'w': [1, n_in, n_out], 'b': [n_out]}
 
-    def layer():
-        return {
-            'ln_1': affine(),
-            'attn': {'c_attn': linear(nx, 3 * nx), 'c_proj': linear(nx, nx)},
-            'ln_2': affine(),
-            'mlp': {'c_fc': linear(nx, 4 * nx), 'c_proj': linear(4 * nx, nx)},
-        }
+    layer = {
+        'ln_1': affine,
+        'attn': {'c_attn': linear(nx, 3 * nx), 'c_proj': linear(nx, nx)},
+        'ln_2': affine,
+        'mlp': {'c_fc': linear(nx, 4 * nx), 'c_proj': linear(4 * nx, nx)},
+    }
 
     return {
         'wpe': [hparams.n_ctx, nx],
         'wte': [hparams.n_vocab, nx],
-        **{f'h{i}': layer() for i in range(hparams.n_layer)},
-        'ln_f': affine(),
+        **{f'h{i}': layer for i in range(hparams.n_layer)},
+        'ln_f': affine,
     }
 
 

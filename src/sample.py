@@ -15,8 +15,8 @@ def top_k_logits(logits, k):  # [batch, vocab] -> the same
     """The logits of the k likeliest tokens, and of those that equal the last of them; 0 is all."""
     if k == 0:
         return logits
-    values, _ = tf.nn.top_k(logits, k=min(k, logits.shape[-1]))
-    return tf.where(logits < values[:, -1:], logits.dtype.min, logits)
+    k = min(k, logits.shape[-1])
+    return _above(logits, lambda kept: tf.reduce_sum(tf.cast(kept, tf.int32), axis=-1) >= k)
 
 
 def top_p_logits(logits, p):  # [batch, vocab], 0 < p < 1 -> [batch, vocab]
@@ -24,12 +24,28 @@ def top_p_logits(logits, p):  # [batch, vocab], 0 < p < 1 -> [batch, vocab]
 
     The token that crosses p is one of them; OpenAI's own top_p_logits leaves it out.
     """
-    sorted_logits = tf.sort(logits, direction='DESCENDING')
-    cumulative_probs = tf.cumsum(tf.nn.softmax(sorted_logits), axis=-1)
-    last = tf.reduce_sum(tf.cast(cumulative_probs < p, tf.int32), axis=-1, keepdims=True)
-    last = tf.minimum(last, logits.shape[-1] - 1)  # the sum of all may round to less than p
-    min_values = tf.gather(sorted_logits, last, batch_dims=1)  # [batch, 1]
-    return tf.where(logits < min_values, logits.dtype.min, logits)
+    probs = tf.nn.softmax(logits)
+    return _above(logits, lambda kept: tf.reduce_sum(tf.where(kept, probs, 0.0), axis=-1) >= p)
+
+
+def _above(logits, enough):  # [batch, vocab], function from which are kept to [batch] -> as logits
+    """The logits from the highest value on at which `enough` are kept; all, if it never is.
+
+    Found bit by bit, since XLA sorts 50,257 logits in 8 ms, a third of what the model takes.
+    """
+    keys = _ordered(tf.bitcast(logits, tf.int32))
+
+    def body(bit, lowest):
+        higher = lowest + tf.bitwise.left_shift(1, bit)  # of the highest bit, from -2**31 to 0
+        return bit - 1, tf.where(enough(keys >= higher[:, None]), higher, lowest)
+
+    lowest = tf.fill(tf.shape(logits)[:1], tf.int32.min)
+    _, lowest = tf.while_loop(lambda bit, _: bit >= 0, body, [31, lowest])
+    return tf.where(keys < lowest[:, None], logits.dtype.min, logits)
+
+
+def _ordered(bits):  # the bits of floating point numbers -> integers in the order of the numbers
+    return tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, 0x7FFFFFFF), bits)
 
 
 def choose(logits, uniforms, *, temperature, top_k, top_p):
@@ -146,7 +162,7 @@ def sample_sequence(
     past = lm.empty_cache(batch, window)
     if position:
         past = _read(lm, _fitted(tokens[:, :position], window), past)
-        past = [layer.cut(position) for layer in past]
+        past = [layer._replace(length=tf.fill([batch], position)) for layer in past]
     while position < end:
         window = window_for(position + 1, n_ctx)
         past = [layer.widened(window) for layer in past]

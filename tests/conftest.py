@@ -75,8 +75,8 @@ class Successor(tf.Module):
         self.tokens_read.assign_add(tf.shape(tokens)[1])
         seen = tf.cast(tokens, tf.float32)[:, None, :, None]  # as if it were keys and values
         (present,) = [layer.extended(seen, seen) for layer in past]
-        last = tf.range(present.k.shape[-2]) == present.length - 1
-        token = tf.reduce_sum(tf.where(last[None, :], present.k[:, 0, :, 0], 0.0), axis=-1)
+        last = tf.range(present.k.shape[-2]) == present.length[:, None] - 1  # [batch, window]
+        token = tf.reduce_sum(tf.where(last, present.k[:, 0, :, 0], 0.0), axis=-1)
         expected = (tf.cast(token, tf.int32) + 1) % self.hparams.n_vocab
         return {
             'logits': 10 * tf.one_hot(expected, self.hparams.n_vocab)[:, None],
