@@ -69,7 +69,7 @@ def test_what_is_cut_from_a_cache_leaves_no_trace():
     lm = random_model(model.HParams(11, n_ctx=16, n_embd=12, n_head=4, n_layer=2))
     tokens = tf.constant([[1, 2, 3, 4, 5, 6]])
     past = lm(tf.constant([[1, 2, 3, 9, 9, 9]]), lm.empty_cache(1, 8))['present']
-    past = [layer.cut(3).widened(16) for layer in past]
+    past = [layer._replace(length=tf.constant([3])).widened(16) for layer in past]
     logits = lm(tokens[:, 3:], past)['logits']
     np.testing.assert_allclose(logits, lm(tokens)['logits'][:, 3:], atol=ATOL)
 
