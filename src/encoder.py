@@ -8,6 +8,7 @@ neighbours are merged, pair by pair, in the order in which the merges were learn
 through tiktoken where the vocabulary allows it.
 """
 
+import codecs
 import contextlib
 import functools
 import heapq
@@ -149,8 +150,11 @@ class Encoder:
             ids += [self.encoder[END_OF_TEXT], *self.encode(part)]
         return np.array(ids, self.dtype)
 
-    def decode(self, tokens):
-        """The text of some ids. Raises ValueError: an id that the vocabulary does not have."""
+    def decode(self, tokens, complete=True):
+        """The text of some ids; unless `complete`, up to a character whose bytes are not all there.
+
+        Raises ValueError: an id that the vocabulary does not have.
+        """
         try:
             text = ''.join([self.decoder[token] for token in tokens])
         except KeyError as error:
@@ -158,7 +162,8 @@ class Encoder:
                 f'There is no token {error}; the vocabulary has {len(self.decoder)}, '
                 f'{min(self.decoder)} to {max(self.decoder)}'
             ) from None
-        return bytes(self.byte_decoder[c] for c in text).decode('utf-8', errors=self.errors)
+        decoder = codecs.getincrementaldecoder('utf-8')(self.errors)
+        return decoder.decode(bytes(self.byte_decoder[c] for c in text), final=complete)
 
     @functools.cached_property
     def _tiktoken(self):

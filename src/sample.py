@@ -71,31 +71,31 @@ def _read(lm, tokens, past):  # [batch, sequence] -> the past with the tokens
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _continue(lm, past, tokens, uniforms, position, end, *, temperature, top_k, top_p):
-    # tokens and uniforms [batch, window + 1] -> tokens that are known up to `end`, and the past
+def _continue(lm, past, tokens, uniforms, position, end, controls, **choice):
+    # tokens and uniforms [batch, window + 1], position and end [batch] -> tokens that are known up
+    # to `end`, and the past. A row that has reached its end stands still.
     def body(position, past, tokens):
-        prev = tf.gather(tokens, [position], axis=1)  # [batch, 1]
-        outputs = lm(prev, past)
-        position += 1
-        chosen = choose(
-            outputs['logits'][:, -1],
-            tf.gather(uniforms, position, axis=1),
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-        )
-        here = tf.range(tokens.shape[1]) == position
+        past = [layer._replace(length=position) for layer in past]
+        outputs = lm(tf.gather(tokens, position[:, None], batch_dims=1), past)
+        grows = position < end
+        position += tf.cast(grows, tf.int32)
+        at = position[:, None]
+        logits = outputs['logits'][:, -1]
+        if controls is not None:
+            logits = controls.applied(logits, tokens, position)
+        chosen = choose(logits, tf.gather(uniforms, at, batch_dims=1)[:, 0], **choice)
+        here = tf.logical_and(tf.range(tokens.shape[1]) == at, grows[:, None])
         return position, outputs['present'], tf.where(here, chosen[:, None], tokens)
 
     _, past, tokens = tf.while_loop(
-        lambda position, *_: position < end, body, [position, past, tokens]
+        lambda position, *_: tf.reduce_any(position < end), body, [position, past, tokens]
     )
     return tokens, past
 
 
 def window_for(length, n_ctx):
     """The room in which `length` tokens are worked on: a power of two, so that few are compiled."""
-    return min(n_ctx, max(SMALLEST_WINDOW, 1 << (length - 1).bit_length()))
+    return min(n_ctx, max(SMALLEST_WINDOW, 1 << int(length - 1).bit_length()))
 
 
 def uniforms_for(seed, rows, length):
@@ -106,6 +106,84 @@ def uniforms_for(seed, rows, length):
     """
     seeds = [None if seed is None else [*np.atleast_1d(seed), row] for row in rows]
     return np.stack([np.random.default_rng(s).random(length, np.float32) for s in seeds])
+
+
+class Rows:
+    """Texts that grow together, each behind a prompt of its own and with random numbers of its own.
+
+    The model sees the last n_ctx tokens at most. Where a row has filled that window, it goes on
+    with the second half of it.
+    """
+
+    def __init__(
+        self, lm, contexts, length, uniforms, *, temperature=1, top_k=0, top_p=1, controls=None
+    ):
+        """Lists of ids; how many to add, one number or each row's; the rest as sample_sequence's.
+
+        controls: what changes logits before each choice; see controls.Controls.applied.
+        """
+        self.lm = lm
+        self.settings = {
+            'temperature': tf.constant(temperature, tf.float32) if temperature else None,
+            'top_k': top_k,
+            'top_p': tf.constant(top_p, tf.float32) if 0 < top_p < 1 else None,
+            'controls': controls,
+        }
+        batch, self.known = len(contexts), np.array([len(ids) for ids in contexts])  # tokens
+        self.end = self.known + length  # may be lowered, to end a row
+        self.begin = np.zeros(batch, int)  # of the window of each row
+        self.past = None
+        self.tokens = np.zeros([batch, self.end.max()], np.int32)
+        self.uniforms = np.zeros(self.tokens.shape)  # each chooses the token that stands there
+        for row, ids in enumerate(contexts):
+            self.tokens[row, : len(ids)] = ids
+            self.uniforms[row, len(ids) : self.end[row]] = uniforms[row][: self.end[row] - len(ids)]
+
+    def grow(self, number):
+        """Add `number` tokens to each row that has not reached its end; False if none is left."""
+        stop = np.minimum(self.end, self.known + number)
+        while any(self.known < stop):
+            self._grow_in_window(stop)
+        return any(self.known < self.end)
+
+    def _grow_in_window(self, stop):
+        n_ctx = self.lm.hparams.n_ctx
+        full = (self.known - self.begin > n_ctx) & (self.known < stop)
+        if self.past is None or any(full):
+            self.begin = np.where(full, self.known - max(n_ctx // 2, 1), self.begin)
+            self._read()
+        position = np.minimum(self.known - 1 - self.begin, n_ctx - 1)  # the next to be read
+        window = max(window_for(position.max() + 1, n_ctx), self.past[0].k.shape[-2])
+        past = [layer.widened(window) for layer in self.past]
+        end = np.where(self.known < stop, np.minimum(stop - 1 - self.begin, window), position)
+        tokens, self.past = _continue(
+            self.lm,
+            past,
+            self._in_window(self.tokens, window + 1),
+            self._in_window(self.uniforms, window + 1),
+            tf.constant(position, tf.int32),
+            tf.constant(end, tf.int32),
+            **self.settings,
+        )
+        tokens = tokens.numpy()
+        for row in np.flatnonzero(end > position):
+            first, behind = self.known[row], self.begin[row] + end[row] + 1
+            self.tokens[row, first:behind] = tokens[row, position[row] + 1 : end[row] + 1]
+            self.known[row] = behind
+
+    def _read(self):
+        """Fill caches with all that is known but the last token of each row."""
+        width = (self.known - 1 - self.begin).max()
+        window = window_for(max(width, 1), self.lm.hparams.n_ctx)
+        self.past = self.lm.empty_cache(len(self.tokens), window)
+        if width:
+            self.past = _read(self.lm, self._in_window(self.tokens, window), self.past)
+
+    def _in_window(self, values, width):  # [batch, n] -> [batch, width]
+        values = np.pad(values, [[0, 0], [0, width]])
+        return tf.constant(
+            values[np.arange(len(values))[:, None], self.begin[:, None] + np.arange(width)]
+        )
 
 
 def sample_sequence(
@@ -132,55 +210,13 @@ def sample_sequence(
         top_p: then among the fewest that together reach the probability p; off at <= 0 and >= 1.
         uniforms: [batch, length] numbers in [0, 1) that decide; see uniforms_for.
 
-    Returns an array [batch, sequence + length] of int32.
-
-    Raises ValueError: the last token would stand beyond the model's n_ctx. The very last one is
-    never read, so that sequence + length may be n_ctx + 1.
+    Returns an array [batch, sequence + length] of int32. See Rows for what is longer than n_ctx.
     """
     assert (start_token is None) != (context is None), 'Specify start_token or context.'
     if context is None:
         context = np.full([batch_size, 1], start_token)
-    batch, sequence = np.shape(context)
-    n_ctx = lm.hparams.n_ctx
-    if sequence + length > n_ctx + 1:
-        raise ValueError(
-            f'{sequence} tokens of prompt and a length of {length} do not fit into the window of '
-            f'{n_ctx}: the length can be at most {n_ctx + 1 - sequence}'
-        )
     if uniforms is None:
-        uniforms = uniforms_for(None, range(batch), length)
-    tokens = np.concatenate([context, np.zeros([batch, length])], axis=1).astype(np.int32)
-    uniforms = np.concatenate([np.zeros([batch, sequence]), uniforms], axis=1)
-    settings = {
-        'temperature': tf.constant(temperature, tf.float32) if temperature else None,
-        'top_k': top_k,
-        'top_p': tf.constant(top_p, tf.float32) if 0 < top_p < 1 else None,
-    }
-
-    position, end = sequence - 1, sequence + length - 1  # the next token to be read, and the last
-    window = window_for(max(position, 1), n_ctx)
-    past = lm.empty_cache(batch, window)
-    if position:
-        past = _read(lm, _fitted(tokens[:, :position], window), past)
-        past = [layer._replace(length=tf.fill([batch], position)) for layer in past]
-    while position < end:
-        window = window_for(position + 1, n_ctx)
-        past = [layer.widened(window) for layer in past]
-        stop = min(end, window)
-        known, past = _continue(
-            lm,
-            past,
-            _fitted(tokens, window + 1),
-            _fitted(uniforms, window + 1),
-            tf.constant(position),
-            tf.constant(stop),
-            **settings,
-        )
-        tokens[:, position + 1 : stop + 1] = known[:, position + 1 : stop + 1]
-        position = stop
-    return tokens
-
-
-def _fitted(rows, width):  # [batch, n] -> [batch, width]: cut, or filled with zeros
-    rows = rows[:, :width]
-    return tf.constant(np.pad(rows, [[0, 0], [0, width - rows.shape[1]]]))
+        uniforms = uniforms_for(None, range(len(context)), length)
+    rows = Rows(lm, context, length, uniforms, temperature=temperature, top_k=top_k, top_p=top_p)
+    rows.grow(length)
+    return rows.tokens

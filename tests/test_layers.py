@@ -11,7 +11,7 @@ FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
-    | {'lora', 'distribution'},
+    | {'lora', 'distribution', 'controls'},
     {'checkpoint', 'train_config', 'lean_attention', 'layerwise', 'progress'},
     {'generation', 'run_directory', 'lean_block'},
     {'train_step'},

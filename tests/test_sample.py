@@ -113,12 +113,53 @@ def test_cached_sampling_is_what_the_whole_model_says(tiny, sequence):
         assert np.argmax(logits, -1).tolist() == tokens[:, position].tolist()
 
 
-def test_the_window_may_be_filled_and_one_token_more(tiny):
-    assert sample.sample_sequence(lm=tiny, length=32, context=[[1]]).shape == (1, 33)
-    with pytest.raises(ValueError, match='length can be at most 32'):
-        sample.sample_sequence(lm=tiny, length=33, context=[[1]])
-    with pytest.raises(ValueError, match='40 tokens of prompt'):
-        sample.sample_sequence(lm=tiny, length=1, context=[[1] * 40])
+def test_behind_the_window_the_second_half_of_it_is_what_the_model_sees(tiny):
+    context, n_ctx = [5, 7, 11], tiny.hparams.n_ctx
+    tokens = sample.sample_sequence(lm=tiny, length=90, context=[context], temperature=0)[0]
+    expected, begin = list(context), 0
+    for _ in range(90):  # by hand, without a cache
+        if len(expected) - begin > n_ctx:
+            begin = len(expected) - n_ctx // 2
+        logits = tiny(tf.constant([expected[begin:]]))['logits'][0, -1]
+        expected.append(int(np.argmax(logits)))
+    assert tokens.tolist() == expected
+
+
+def test_a_prompt_may_be_longer_than_the_window(tiny):
+    context = np.random.default_rng(0).integers(0, 97, 50).tolist()
+    tokens = sample.sample_sequence(lm=tiny, length=5, context=[context], temperature=0)[0]
+    seen = sample.sample_sequence(lm=tiny, length=5, context=[context[-16:]], temperature=0)[0]
+    assert tokens.tolist() == context + seen[16:].tolist()
+
+
+@pytest.mark.parametrize('temperature', [0, 1])
+@pytest.mark.parametrize('number', [1, 7, 100])
+def test_rows_of_all_lengths_are_what_they_are_alone(tiny, temperature, number):
+    random = np.random.default_rng(4)
+    contexts = [random.integers(0, 97, n).tolist() for n in (1, 30, 5, 12)]
+    lengths = [40, 3, 17, 28]
+
+    def grown(rows, number):
+        some = [contexts[row] for row in rows]
+        uniforms = [sample.uniforms_for(9, [row], lengths[row])[0] for row in rows]
+        together = sample.Rows(
+            tiny, some, [lengths[row] for row in rows], uniforms, temperature=temperature
+        )
+        while together.grow(number):
+            pass
+        return [together.tokens[i, : together.known[i]].tolist() for i in range(len(rows))]
+
+    assert grown(range(4), number) == [grown([row], 1000)[0] for row in range(4)]
+
+
+def test_a_row_that_is_ended_stays_as_it_is(successor):
+    rows = sample.Rows(successor, [[1], [2, 3]], 20, np.zeros([2, 20]), temperature=0)
+    assert rows.grow(3)
+    rows.end[0] = rows.known[0]
+    assert rows.grow(5) and not rows.grow(100)
+    assert rows.known.tolist() == [4, 22]
+    assert rows.tokens[0, :4].tolist() == [1, 2, 3, 4]
+    assert rows.tokens[1, :22].tolist() == list(range(2, 24))
 
 
 def test_sixty_prompts_of_all_lengths_are_compiled_a_few_times(successor):
