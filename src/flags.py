@@ -58,39 +58,58 @@ def parse(config_class, arguments=None):
         parser.error(str(error))
 
 
-def call_from_command_line(function, text=()):
+def call_from_command_line(function, text=(), config_class=None):
     """Call `function` with arguments that fire takes from the command line.
 
     Fire by itself runs the function first and complains about what was left over afterwards, and
     it reads text that looks like Python as Python. Here everything is understood before anything
     runs, and the parameters named in `text` arrive as they were typed.
+
+    Args:
+        config_class: a dataclass; its fields are flags as well, and the function is given one of
+            them as `config`.
     """
 
     class Arguments:
         """What fire is given back; it has no members for a surplus argument to reach."""
 
     understood = []
+    fields = dataclasses.fields(config_class) if config_class else ()
 
-    @fire.decorators.SetParseFn(str, *text)
     @functools.wraps(function)
     def understand(*args, **kwargs):
-        understood.append((args, kwargs))
+        options = {f.name: kwargs.pop(f.name) for f in fields if f.name in kwargs}
+        understood.append((args, kwargs, options))
         return Arguments()
 
+    understand.__signature__ = _with_fields(inspect.signature(function), fields)
+    for field in fields:  # the docstring ends with the arguments' explanations
+        understand.__doc__ += f'    {field.name}: {field.metadata["help"]}\n    '
+    text = [*text, *(field.name for field in fields if field.type is str)]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            fire.Fire(understand, serialize=lambda _: None)
+            fire.Fire(fire.decorators.SetParseFn(str, *text)(understand), serialize=lambda _: None)
     except fire.core.FireExit as stop:
         if stop.code:
-            known = ', '.join(f'--{name}' for name in inspect.signature(function).parameters)
+            known = ', '.join(f'--{name}' for name in understand.__signature__.parameters)
             error = complaint.getvalue().partition('\n')[0]
             print(f'{error}. Known are {known}; --help explains them', file=sys.stderr)
         else:
             print(complaint.getvalue())  # what was asked for with --help
         raise
-    args, kwargs = understood[0]
+    args, kwargs, options = understood[0]
+    if config_class:
+        kwargs['config'] = config_class(**options)
     return function(*args, **kwargs)
+
+
+def _with_fields(signature, fields):
+    """The signature with a dataclass's fields in the place of its parameter `config`."""
+    parameters = [p for name, p in signature.parameters.items() if name != 'config' or not fields]
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    parameters += [inspect.Parameter(f.name, by_name, default=f.default) for f in fields]
+    return signature.replace(parameters=parameters)
 
 
 def run(main, *arguments):

@@ -10,7 +10,10 @@ if not globals().get('__spec__'):  # started by path: start again as a module of
     runpy.run_module('src.generate_unconditional_samples', run_name='__main__')
     sys.exit()
 
-from . import flags, model_directory
+import contextlib
+import json
+
+from . import flags, model_directory, sample_config
 
 
 def sample_model(
@@ -24,6 +27,13 @@ def sample_model(
     top_p=1,
     models_dir='models',
     adapters=None,
+    prefix=None,
+    prefix_file=None,
+    stream=False,
+    out=None,
+    sample_delim='=' * 20,
+    logprobs=0,
+    config=sample_config.PLAIN,
 ):
     """Run the sample_model.
 
@@ -42,23 +52,79 @@ def sample_model(
         models_dir: path to the parent folder of the models' own
         adapters: String, the path of a model-N.adapters.npz that train.py --lora_rank wrote, to
             be added to the model's weights
+        prefix: String, what each sample begins with, or FILE: and the path of a text that is it
+        prefix_file: String, the path of a text each line of which is a prefix; of each there are
+            `nsamples` samples, one by itself
+        stream: True shows each sample while it grows
+        out: String, the path of a new file for the samples, instead of the terminal
+        sample_delim: String, the line between samples in that file
+        logprobs: Integer; above 0, `out` is JSON, a line for each sample, with the
+            log-probability of each token and of as many likeliest ones in its place
     """
     from . import generation  # here, so that a mistyped flag is refused before TensorFlow loads
 
-    texts = generation.generate(
-        generation.load(model_name, models_dir, adapters),
-        length=length,
-        nsamples=nsamples,
-        batch_size=batch_size,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-    )
-    for number, text in enumerate(texts, 1):
+    if logprobs and not out:
+        raise ValueError('logprobs are written to a file; give --out samples.jsonl as well')
+    if stream and (out or prefix_file):
+        raise ValueError('stream shows samples of one prefix on the terminal; leave out --stream')
+    prompts = prefixes(prefix, prefix_file)
+    loaded = generation.load(model_name, models_dir, adapters)
+    options = {'length': length, 'config': config, 'seed': seed}
+    options |= {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+    options['nsamples'] = nsamples or (1 if prefix_file else 0)
+    if stream:
+        show(generation.streams(loaded, prompts[0], **options))
+        return
+    samples = generation.samples(loaded, prompts, batch_size=batch_size, **options)
+    if not out:
+        show([sample.text] for sample in samples)
+        return
+    with new_file(out) as file:
+        for sample in samples:
+            if logprobs:
+                tokens = generation.logprobs(loaded, sample, logprobs)
+                line = {'prompt': sample.prompt, 'text': sample.text, 'tokens': tokens}
+                print(json.dumps(line, ensure_ascii=False), file=file, flush=True)
+            else:
+                print(sample.text, sample_delim, sep='\n', file=file, flush=True)
+
+
+def show(samples):  # each of them in pieces
+    for number, pieces in enumerate(samples, 1):
         print('=' * 40 + f' SAMPLE {number} ' + '=' * 40)
-        print(text, flush=True)
+        for piece in pieces:
+            print(piece, end='', flush=True)
+        print(flush=True)
+
+
+def prefixes(prefix, prefix_file):
+    """A list of texts, or of None where a sample shall begin from nothing."""
+    if prefix_file:
+        with open(prefix_file, encoding='utf-8') as file:
+            lines = [line.rstrip('\n') for line in file if line.strip()]
+        if not lines:
+            raise ValueError(f'{prefix_file} has no line that is a prefix')
+        return lines
+    if prefix and prefix.startswith('FILE:'):
+        with open(prefix.removeprefix('FILE:'), encoding='utf-8') as file:
+            prefix = file.read()
+    return [prefix or None]
+
+
+@contextlib.contextmanager
+def new_file(path):
+    try:
+        file = open(path, 'x', encoding='utf-8', errors='surrogateescape')
+    except FileExistsError:
+        raise ValueError(f'{path} is there already; give another --out') from None
+    with file:
+        yield file
 
 
 if __name__ == '__main__':
-    flags.run(flags.call_from_command_line, sample_model, ['model_name', 'models_dir', 'adapters'])
+    flags.run(
+        flags.call_from_command_line,
+        sample_model,
+        ['model_name', 'models_dir', 'adapters', 'prefix', 'prefix_file', 'out', 'sample_delim'],
+        sample_config.SampleConfig,
+    )

@@ -7,9 +7,19 @@ for text in generation.generate(gpt2, 'The secret of', length=40, top_k=40, seed
 """
 
 import dataclasses
+import itertools
 import sys
 
-from . import checkpoint, encoder, lora, model, model_directory, sample
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from . import checkpoint, controls, encoder, lora, model, model_directory, sample
+from .sample_config import PLAIN
+
+STEPS = 4  # tokens between two looks for a text that ends a sample,
+LONG_STEPS = 32  # or, where none does, at the keyboard
+END_OF_TEXT = '<|endoftext|>'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,72 +49,248 @@ def load(model_name=model_directory.DEFAULT, models_dir='models', adapters=None)
     return Loaded(model.GPT2(hparams, params), enc)
 
 
-def generate(loaded, prompt=None, *, length=None, **options):
-    """Texts that continue `prompt`, one after the other as they are finished.
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What was said behind a prompt."""
+
+    prompt: str | None
+    ids: list  # all that were drawn, a few behind what ended the text among them
+    text: str
+
+
+def generate(loaded, prompt=None, **options):
+    """The texts of `samples`, which explains the options."""
+    for each in samples(loaded, prompt, **options):
+        yield each.text
+
+
+def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
+    """Samples that continue a prompt, one after the other as they are finished.
 
     Args:
         loaded: what `load` returned.
-        prompt: text; None begins a text from nothing, behind `<|endoftext|>`.
+        prompt: text, or a list of texts, each of which is continued `nsamples` times; None begins
+            a text from nothing, behind `<|endoftext|>`.
         length: tokens in each text; where None, half the window after a prompt and all of it
-            without one, as far as the prompt leaves room.
-        options: nsamples, batch_size, temperature, top_k, top_p and seed, as in
-            generate_tokens.
+            without one, as far as the prompt leaves room. The model sees n_ctx tokens: behind
+            them, it goes on with the last half.
+        config: what ends a text, and what it shall not say.
+        options: nsamples, batch_size, temperature, top_k, top_p and seed, as in generate_tokens.
 
-    Raises ValueError: prompt and length do not fit into the model's window, or an option is out
-        of its range.
+    Raises ValueError: an option is out of its range, or the vocabulary cannot write it.
     """
-    n_ctx = loaded.lm.hparams.n_ctx
-    if prompt is None:
-        context, default = [end_of_text(loaded.encoder)], n_ctx
-    else:
-        context, default = loaded.encoder.encode(prompt), n_ctx // 2
-    if length is None:
-        length = max(1, min(default, n_ctx + 1 - len(context)))
-    for tokens in generate_tokens(loaded.lm, context, length=length, **options):
-        yield loaded.encoder.decode(tokens[len(context) :].tolist())
+    enc, prompts = loaded.encoder, prompt if isinstance(prompt, list) else [prompt]
+    contexts = [_context(enc, prompt) for prompt in prompts]
+    lengths = [_length(loaded.lm, *each, length) for each in zip(prompts, contexts, strict=True)]
+    stops = config.stops()
+    grown = _grown(
+        loaded.lm,
+        contexts,
+        lengths,
+        ended=(lambda ids: _ends(enc.decode(ids), stops) is not None) if stops else None,
+        controls=_controls(enc, config),
+        **options,
+    )
+    for number, ids in grown:
+        text = enc.decode(ids)
+        text = text[: _ends(text, stops)]
+        if config.include_prefix:
+            text = (prompts[number] or '') + text
+        yield Sample(prompts[number], ids, text)
+
+
+def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=None, **options):
+    """The pieces of one text, as they are drawn; together they are what `generate` gives.
+
+    No piece ends inside of a character, or of a text that ends the sample.
+
+    Args:
+        number: which of the samples of that seed.
+        options: temperature, top_k and top_p.
+    """
+    enc, stops, shown = loaded.encoder, config.stops(), 0
+    context = _context(enc, prompt)
+    length = _length(loaded.lm, prompt, context, length)
+    rows = sample.Rows(
+        loaded.lm,
+        [context],
+        length,
+        sample.uniforms_for(seed, [number], length),
+        controls=_controls(enc, config),
+        **_checked(**options),
+    )
+    if config.include_prefix and prompt:
+        yield prompt
+    more = True
+    while more:
+        more = rows.grow(1)
+        text = enc.decode(rows.tokens[0, len(context) : rows.known[0]].tolist(), complete=not more)
+        end = _ends(text, stops)
+        more = more and end is None
+        text = text[:end] if not more else text[: len(text) - _begun(text, stops)]
+        if len(text) > shown:
+            yield text[shown:]
+            shown = len(text)
+
+
+def streams(loaded, prompt=None, *, nsamples=1, **options):
+    """One `stream` after the other, of `nsamples` samples; 0 goes on for ever."""
+    for number in _numbers(nsamples):
+        yield stream(loaded, prompt, number=number, **options)
+
+
+def logprobs(loaded, each, top):
+    """What the model thought of each token of a Sample, and of the `top` likeliest in its place.
+
+    Returns a list of dicts: id, text, logprob (in nats, before temperature, top_k, top_p and
+    controls), and top, a list of the same without top.
+
+    Raises ValueError: the sample is longer than the model's window.
+    """
+    lm, enc = loaded.lm, loaded.encoder
+    context = _context(enc, each.prompt)
+    if len(context) + len(each.ids) - 1 > lm.hparams.n_ctx:
+        raise ValueError(
+            f'logprobs are for texts that fit into the window of {lm.hparams.n_ctx} tokens; this '
+            f'has {len(context) + len(each.ids)}. Give a smaller --length'
+        )
+    tokens = tf.constant([[*context, *each.ids]], tf.int32)
+    logits = lm(tokens[:, :-1])['logits'][0, len(context) - 1 :]  # [ids, vocab]
+    logs = tf.nn.log_softmax(logits).numpy()
+
+    def entry(row, token):
+        text = enc.decode([int(token)])
+        return {'id': int(token), 'text': text, 'logprob': round(float(row[token]), 6)}
+
+    best = np.argsort(-logs, axis=-1, kind='stable')[:, :top]
+    return [
+        {**entry(row, token), 'top': [entry(row, other) for other in others]}
+        for row, token, others in zip(logs, each.ids, best, strict=True)
+    ]
 
 
 def end_of_text(enc):
     """The token from which a text begins; ValueError where the vocabulary has none."""
-    if '<|endoftext|>' not in enc.encoder:
+    if END_OF_TEXT not in enc.encoder:
         raise ValueError('This vocabulary has no <|endoftext|> to begin a text from; give a prompt')
-    return enc.encoder['<|endoftext|>']
+    return enc.encoder[END_OF_TEXT]
 
 
-def generate_tokens(
-    lm, context, *, length, nsamples=1, batch_size=1, temperature=1, top_k=0, top_p=1, seed=None
-):
+def _context(enc, prompt):
+    ids = [end_of_text(enc)] if prompt is None else enc.encode(prompt)
+    if not ids:
+        raise ValueError('The prompt is empty; a text begins from at least one character')
+    return ids
+
+
+def _length(lm, prompt, context, length):
+    n_ctx = lm.hparams.n_ctx
+    if length is None:
+        default = n_ctx if prompt is None else n_ctx // 2
+        return max(1, min(default, n_ctx + 1 - len(context)))
+    _require('length', length, int, 1)
+    return length
+
+
+def _ends(text, stops):
+    """Where the first of the texts that end it begins in a text, or None."""
+    found = [at for at in map(text.find, stops) if at >= 0]
+    return min(found, default=None)
+
+
+def _begun(text, stops):
+    """How many of its last characters may be the beginning of what ends it."""
+    sizes = (size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size]))
+    return max(sizes, default=0)
+
+
+def _controls(enc, config):
+    """What changes the logits, or None if nothing does."""
+    bias = np.zeros(len(enc.encoder), np.float32)
+    for text, number in config.biases().items():
+        bias[enc.encode(text)] += number
+    if config.suppress_endoftext and END_OF_TEXT in enc.encoder:
+        bias[enc.encoder[END_OF_TEXT]] = -np.inf
+    banned = []
+    if config.bad_words_file:
+        with open(config.bad_words_file, encoding='utf-8') as file:
+            words = [line.strip() for line in file if line.strip()]
+        banned = [enc.encode(space + word) for word in words for space in ('', ' ')]
+    penalty = config.repetition_penalty
+    made = controls.Controls(
+        repetition_penalty=tf.constant(penalty, tf.float32) if penalty != 1 else None,
+        no_repeat_ngram=config.no_repeat_ngram,
+        bias=tf.constant(bias) if bias.any() else None,
+        banned=tf.constant(controls.phrases(banned)) if banned else None,
+    )
+    return None if made == controls.Controls() else made
+
+
+def generate_tokens(lm, context, *, length, **options):
     """Arrays [sequence + length]: the context, a list of ids, each time continued anew.
 
     Args:
-        nsamples: how many; 0 goes on for ever.
-        batch_size: how many are worked on at once.
-        seed: a whole number, or several; the same seed and context give the same samples,
-            whatever batch_size is. None is different each time.
-        The others are those of sample.sample_sequence.
+        options: nsamples, how many (1), 0 goes on for ever; batch_size, how many are worked on at
+            once (1); seed, a whole number or several: the same seed and context give the same
+            samples, whatever batch_size is, None (the default) is different each time; and those
+            of sample.sample_sequence.
     """
-    _require('nsamples', nsamples, int, 0)
-    _require('batch_size', batch_size, int, 1)
     _require('length', length, int, 1)
+    for _, ids in _grown(lm, [context], [length], **options):
+        yield np.array([*context, *ids], np.int32)
+
+
+def _grown(
+    lm, contexts, lengths, *, nsamples=1, batch_size=1, seed=None, ended=None, controls=None,
+    **options,
+):  # fmt: skip
+    """Which context it is, and the ids behind it, of each sample as it is finished.
+
+    A row ends some tokens after `ended(ids)` has become true. A bar shows what takes long.
+    """
+    _require('batch_size', batch_size, int, 1)
+    options = _checked(**options)
+    numbers, each = _numbers(nsamples), range(len(contexts))
+    if nsamples:
+        todo = iter([(i, number) for i in each for number in numbers])
+    else:
+        todo = ((i, number) for number in numbers for i in each)
+    while batch := list(itertools.islice(todo, batch_size)):
+        rows = sample.Rows(
+            lm,
+            [contexts[i] for i, _ in batch],
+            [lengths[i] for i, _ in batch],
+            [sample.uniforms_for(seed, [number], lengths[i])[0] for i, number in batch],
+            controls=controls,
+            **options,
+        )
+        first = [len(contexts[i]) for i, _ in batch]
+
+        def said(row, rows=rows, first=first):
+            return rows.tokens[row, first[row] : rows.known[row]].tolist()
+
+        total, more = int(sum(rows.end - rows.known)), True
+        with tqdm.tqdm(total=total, unit=' tokens', delay=2, leave=False, disable=None) as bar:
+            while more:
+                more = rows.grow(STEPS if ended else LONG_STEPS)
+                for row in range(len(batch)) if ended and more else ():
+                    if ended(said(row)):
+                        rows.end[row] = rows.known[row]
+                bar.update(int(sum(rows.known)) - sum(first) - bar.n)
+        for row, (i, _) in enumerate(batch):
+            yield i, said(row)
+
+
+def _numbers(nsamples):
+    _require('nsamples', nsamples, int, 0)
+    return range(nsamples) if nsamples else itertools.count()
+
+
+def _checked(*, temperature=1, top_k=0, top_p=1):
     _require('temperature', temperature, (int, float), 0)
     _require('top_k', top_k, int, 0)
     _require('top_p', top_p, (int, float), float('-inf'))
-    if nsamples:
-        batch_size = min(batch_size, nsamples)
-    first = 0
-    while nsamples == 0 or first < nsamples:
-        rows = range(first, first + batch_size)
-        tokens = sample.sample_sequence(
-            lm=lm,
-            length=length,
-            context=[context] * batch_size,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            uniforms=sample.uniforms_for(seed, rows, length),
-        )
-        yield from tokens if nsamples == 0 else tokens[: nsamples - first]
-        first += batch_size
+    return {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
 
 
 def _require(name, value, kind, least):

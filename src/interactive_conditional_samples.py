@@ -10,9 +10,10 @@ if not globals().get('__spec__'):  # started by path: start again as a module of
     runpy.run_module('src.interactive_conditional_samples', run_name='__main__')
     sys.exit()
 
+import contextlib
 import sys
 
-from . import flags, model_directory
+from . import flags, model_directory, sample_config
 
 
 def interact_model(
@@ -26,6 +27,8 @@ def interact_model(
     top_p=1,
     models_dir='models',
     adapters=None,
+    stream=None,
+    config=sample_config.PLAIN,
 ):
     """Interactively run the model.
 
@@ -45,36 +48,46 @@ def interact_model(
         models_dir: path to the parent folder of the models' own
         adapters: String, the path of a model-N.adapters.npz that train.py --lora_rank wrote, to
             be added to the model's weights
+        stream: True shows a text while it grows, False when it is done; if None (default), it
+            grows on a terminal
     """
     from . import generation  # here, so that a mistyped flag is refused before TensorFlow loads
 
     loaded = generation.load(model_name, models_dir, adapters)
+    options = {'length': length, 'config': config, 'seed': seed}
+    options |= {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+    if stream is None:
+        stream = sys.stdout.isatty()
     while prompt := ask():
         try:
-            texts = generation.generate(
-                loaded,
-                prompt,
-                length=length,
-                nsamples=nsamples,
-                batch_size=batch_size,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                seed=seed,
-            )
+            if stream:
+                texts = generation.streams(loaded, prompt, nsamples=nsamples, **options)
+            else:
+                texts = generation.generate(
+                    loaded, prompt, nsamples=nsamples, batch_size=batch_size, **options
+                )
             for number, text in enumerate(texts, 1):
                 print('=' * 40 + f' SAMPLE {number} ' + '=' * 40)
-                print(text, flush=True)
+                for piece in text if stream else [text]:
+                    print(piece, end='', flush=True)
+                print(flush=True)
         except ValueError as error:
             print(error, file=sys.stderr)
+        except KeyboardInterrupt:  # of this text, not of the program
+            print(flush=True)
         print('=' * 80, flush=True)
 
 
 def ask():
-    """What is typed at the prompt; None at the end of the input."""
+    """What is typed at the prompt; None at the end of the input.
+
+    A line that ends with a backslash goes on in the next.
+    """
     try:
         while not (prompt := input('Model prompt >>> ')):
             print('Prompt should not be empty!')
+        while prompt.endswith('\\'):
+            prompt = prompt[:-1] + '\n' + input('... ')
         return prompt
     except EOFError:
         print()
@@ -82,6 +95,11 @@ def ask():
 
 
 if __name__ == '__main__':
+    with contextlib.suppress(ImportError):  # there is none on Windows
+        import readline  # noqa: F401 - input() then has a history, and lines that can be edited
     flags.run(
-        flags.call_from_command_line, interact_model, ['model_name', 'models_dir', 'adapters']
+        flags.call_from_command_line,
+        interact_model,
+        ['model_name', 'models_dir', 'adapters'],
+        sample_config.SampleConfig,
     )

@@ -12,7 +12,7 @@ LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
     | {'lora', 'distribution', 'controls'},
-    {'checkpoint', 'train_config', 'lean_attention', 'layerwise', 'progress'},
+    {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'},
     {'generation', 'run_directory', 'lean_block'},
     {'train_step'},
     {'training_loop'},
@@ -36,7 +36,7 @@ def test_a_module_imports_only_from_lower_layers(path):
 
 
 @pytest.mark.parametrize(
-    'stem', ['encoder', 'load_dataset', 'flags', 'model_directory', 'train_config']
+    'stem', ['encoder', 'load_dataset', 'flags', 'model_directory', 'train_config', 'sample_config']
 )
 def test_what_needs_no_tensorflow_does_not_import_it(stem):
     names = {alias.name for node in imports(SRC / f'{stem}.py') for alias in node.names}

@@ -1,0 +1,69 @@
+"""What the two sampling scripts let people say about texts, beyond OpenAI's arguments."""
+
+import dataclasses
+import json
+
+from .flags import flag
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """Options of a text. All are off as they are here."""
+
+    stop: str = flag(
+        '', help='text at which a sample ends, before it; or a JSON list of such texts'
+    )
+    truncate: str = flag('', help="the same for one text: gpt-2-simple's name of it")
+    include_prefix: bool = flag(False, help='put the prompt in front of each sample')
+    repetition_penalty: float = flag(
+        1.0, help='above 1, what was said before becomes less likely; 1.2 is a good value'
+    )
+    no_repeat_ngram: int = flag(0, help='as many tokens in a row are never said twice')
+    suppress_endoftext: bool = flag(False, help='never say <|endoftext|>')
+    bad_words_file: str = flag(
+        '', help='a file with a word or phrase in each line that is not said'
+    )
+    logit_bias: str = flag('', help='JSON, {text: number}: more or less of the tokens of a text')
+
+    def __post_init__(self):
+        _require(self, 'repetition_penalty', (int, float), 1e-3, 'a number above 0')
+        _require(self, 'no_repeat_ngram', int, 0, 'a whole number, 0 or more')
+        self.stops()
+        self.biases()  # so that a mistake is told at once
+
+    def stops(self):
+        """All texts that end a sample, a list."""
+        stop = self.stop
+        if stop.startswith('['):
+            stop = _json('stop', stop)
+            if not all(isinstance(text, str) for text in stop):
+                raise ValueError(f'stop is {self.stop}; a JSON list of texts has them in quotes')
+        else:
+            stop = [stop]
+        return [text for text in [*stop, self.truncate] if text]
+
+    def biases(self):
+        """{text: number}."""
+        biases = _json('logit_bias', self.logit_bias) if self.logit_bias else {}
+        numbers = isinstance(biases, dict) and all(
+            isinstance(bias, int | float) for bias in biases.values()
+        )
+        if not numbers:
+            raise ValueError(f'logit_bias is {self.logit_bias}; it must be like \'{{" the": -2}}\'')
+        return biases
+
+
+def _require(config, name, kind, least, what):
+    value = getattr(config, name)
+    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
+        raise ValueError(f'{name} is {value!r}; it must be {what}')
+
+
+def _json(name, text):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{name} is {text}, which is not JSON: {error}') from None
+
+
+PLAIN = SampleConfig()
