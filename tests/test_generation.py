@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from src import generation
+from src import generation, model, sample_config
 
 LIMITS = [
     ({'nsamples': -1}, 'nsamples is -1; it must be a whole number, 0 or more'),
@@ -107,3 +110,104 @@ def test_a_vocabulary_without_a_beginning_asks_for_a_prompt(loaded):
     del loaded.encoder.encoder['<|endoftext|>']
     with pytest.raises(ValueError, match='no <|endoftext|> to begin a text from; give a prompt'):
         texts(loaded, None)
+
+
+def test_prompts_of_all_lengths_are_continued_as_each_alone(loaded):
+    prompts = ['Good', 'x' * 20, 'a']
+    together = texts(loaded, prompts, nsamples=2, batch_size=4, length=9, seed=3)
+    assert together == sum((texts(loaded, p, nsamples=2, length=9, seed=3) for p in prompts), [])
+
+
+def config(**options):
+    return sample_config.SampleConfig(**options)
+
+
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_a_text_ends_before_what_stops_it(loaded, batch_size):
+    options = {'seed': 2, 'nsamples': 3, 'length': 60, 'batch_size': batch_size}
+    whole = texts(loaded, **options)
+    stop = whole[0][20:22]  # across tokens, since this model says mostly single characters
+    found = texts(loaded, config=config(stop=stop), **options)
+    assert found == [text[: text.find(stop)] if stop in text else text for text in whole]
+    assert texts(loaded, config=config(truncate=stop), **options) == found
+    both = texts(loaded, config=config(stop=json.dumps([stop, whole[0][3]])), **options)
+    assert both[0] == whole[0][: min(whole[0].find(stop), whole[0].find(whole[0][3]))]
+
+
+def test_what_comes_behind_the_end_is_not_computed(successor, small):
+    gpt2 = generation.Loaded(successor, small)
+    assert texts(gpt2, 'a', length=900, temperature=0, config=config(stop=small.decode([70 % 50])))
+    assert successor.tokens_read.numpy() < 100
+
+
+def test_streamed_pieces_are_the_text(loaded):
+    for options in ({}, {'config': config(stop='e')}, {'config': config(include_prefix=True)}):
+        for number, text in enumerate(texts(loaded, seed=3, nsamples=3, length=40, **options)):
+            pieces = list(
+                generation.stream(loaded, 'Good', seed=3, number=number, length=40, **options)
+            )
+            assert ''.join(pieces) == text
+            assert all(pieces)
+
+
+def test_no_piece_of_a_stream_ends_inside_of_a_character_or_of_a_stop(small):
+    text = 'x大🙂 END'
+    ids = small.encode(text)
+    assert len(ids) > len(text)
+
+    class Says(tf.Module):  # one token after the other, whatever it reads
+        hparams = model.HParams(1024, n_ctx=64, n_embd=1, n_head=1, n_layer=1)
+
+        def empty_cache(self, batch_size, window):
+            return model.empty_cache(hparams=self.hparams, batch_size=batch_size, window=window)
+
+        def __call__(self, tokens, past):
+            (present,) = [p._replace(length=p.length + tokens.shape[1]) for p in past]
+            said = tf.gather([*ids, 0, 0], tf.minimum(present.length - 1, len(ids)))
+            return {'logits': 10 * tf.one_hot(said, 1024)[:, None], 'present': [present]}
+
+    gpt2, options = generation.Loaded(Says(), small), {'temperature': 0, 'length': len(ids)}
+    pieces = list(generation.stream(gpt2, 'a', **options))
+    assert ''.join(pieces) == text and '大' in pieces and '🙂' in pieces
+    pieces = list(generation.stream(gpt2, 'a', config=config(stop=' END'), **options))
+    assert ''.join(pieces) == 'x大🙂' and not any(' ' in piece for piece in pieces)
+
+
+def test_what_shall_not_be_said_is_not_said(loaded, tmp_path):
+    (said,) = texts(loaded, length=30, temperature=0)
+    words = tmp_path / 'words'
+    words.write_text(said[0] + '\n\n')
+    for changes in ({'bad_words_file': str(words)}, {'logit_bias': json.dumps({said[0]: -1000})}):
+        (text,) = texts(loaded, length=30, temperature=0, config=config(**changes))
+        assert said[0] not in text
+    (text,) = texts(loaded, length=6, temperature=0, config=config(no_repeat_ngram=1))
+    ids = loaded.encoder.encode('Good') + loaded.encoder.encode(text)
+    assert len(set(text)) == len(text) or len(set(ids)) == len(ids)
+
+
+def test_the_end_of_text_is_suppressed(loaded):
+    end = generation.end_of_text(loaded.encoder)
+    loaded.lm.params['wte'].assign(tf.zeros([97, 24]))  # all tokens are as likely as each other
+    uniforms = {'length': 300, 'seed': 1, 'nsamples': 3}
+    plain = [each.ids for each in generation.samples(loaded, 'a', **uniforms)]
+    assert any(end in ids for ids in plain)
+    without = config(suppress_endoftext=True)
+    for each in generation.samples(loaded, 'a', config=without, **uniforms):
+        assert end not in each.ids
+
+
+def test_logprobs_are_the_models(loaded):
+    (said,) = generation.samples(loaded, 'Good', length=6, seed=1, top_k=5, temperature=0.5)
+    context, total = loaded.encoder.encode('Good'), 0.0
+    found = generation.logprobs(loaded, said, 2)
+    for token, entry in zip(said.ids, found, strict=True):
+        logits = loaded.lm(np.array([context], np.int32))['logits'][0, -1].numpy()
+        logs = logits - np.log(np.sum(np.exp(logits, dtype=np.float64)))
+        assert entry['id'] == token and entry['text'] == loaded.encoder.decode([token])
+        np.testing.assert_allclose(entry['logprob'], logs[token], atol=1e-4)
+        assert [each['id'] for each in entry['top']] == np.argsort(-logs)[:2].tolist()
+        context.append(token)
+        total += entry['logprob']
+    assert total < 0
+    with pytest.raises(ValueError, match='fit into the window of 32 tokens; this has 54'):
+        generation.logprobs(loaded, generation.Sample('Good', [1] * 50, ''), 1)

@@ -1,8 +1,12 @@
 """train.py and the two sampling scripts as programs, on a tiny model."""
 
+import contextlib
+import json
 import os
 import pathlib
+import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -52,15 +56,72 @@ def test_talking_to_a_model(place):
     command = [*INTERACT, '--model_name', 'tiny', '--length', 4, '--nsamples', 2, '--top_k=40']
     result = run(place, command + ['--temperature', 0], 'Good\n\n' + 'x' * 40 + '\n[1, 2]\n')
     assert result.returncode == 0
-    good, bad, list_ = re.split(r'(?<=={80}\n)', result.stdout)[:3]
+    good, long, list_ = re.split(r'(?<=={80}\n)', result.stdout)[:3]
     text = good.splitlines()[1]
     assert good.startswith(f'Model prompt >>> {header(1)}\n')
     assert good.count('\n' + header(2) + '\n') == 1 and good.count(text) == 2
-    assert bad == f'Model prompt >>> Prompt should not be empty!\nModel prompt >>> {SEPARATOR}\n'
-    assert '40 tokens of prompt and a length of 4 do not fit' in result.stderr
+    assert long.startswith('Model prompt >>> Prompt should not be empty!\nModel prompt >>> =====')
+    assert long.count('SAMPLE') == 2  # of a prompt that is longer than the window
     assert list_.startswith(f'Model prompt >>> {header(1)}\n')
     assert result.stdout.endswith(f'{SEPARATOR}\nModel prompt >>> \n')  # the end of what was typed
     assert 'Loading checkpoint models/tiny/model.ckpt\n' in result.stderr
+
+
+def test_on_a_terminal_it_streams_and_control_c_ends_the_text_alone(place):
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(place)
+        command = [*INTERACT, 'tiny', '--length', 10**6]
+        os.execv(sys.executable, [sys.executable, *map(str, command)])
+    seen = b''
+
+    def wait_for(text):
+        nonlocal seen
+        while text not in seen:
+            assert select.select([terminal], [], [], 60)[0], seen
+            seen += os.read(terminal, 10000)
+        seen = seen.partition(text)[2]
+
+    wait_for(b'Model prompt >>> ')
+    os.write(terminal, b'All the\\\n')
+    wait_for(b'... ')
+    os.write(terminal, b'world\n')
+    wait_for(b'SAMPLE 1')
+    wait_for(b'\n')
+    while len(seen) < 100:
+        seen += os.read(terminal, 10000)
+    os.write(terminal, b'\x03')
+    wait_for(SEPARATOR.encode())
+    wait_for(b'Model prompt >>> ')
+    os.write(terminal, b'\x04')  # the end of the input
+    with contextlib.suppress(OSError):  # what reading gives when the other end is closed
+        while os.read(terminal, 10000):
+            pass
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)
+
+
+def test_prefixes_from_a_file_to_a_new_file(place):
+    (place / 'prefixes').write_text('All\n\nthe world is\n')
+    command = [*GENERATE, 'tiny', '--length', 5, '--seed', 1, '--include_prefix']
+    both = run(place, [*command, '--prefix_file', 'prefixes', '--batch_size', 2, '--out', 'both'])
+    assert both.returncode == 0 and both.stdout == '', both.stderr
+    texts = (place / 'both').read_text().split('\n' + '=' * 20 + '\n')
+    assert [text[: len('All')] for text in texts] == ['All', 'the', '']
+    (place / 'one').write_text('the world is')
+    one = run(place, [*command, '--prefix', 'FILE:one', '--nsamples', 1, '--stream'])
+    assert one.stdout == f'{header(1)}\n{texts[1]}\n'
+
+    again = run(place, [*command, '--prefix', 'All', '--nsamples', 1, '--out', 'both'])
+    assert again.returncode == 1
+    assert again.stderr.splitlines()[-1] == 'both is there already; give another --out'
+    assert (place / 'both').read_text().startswith(texts[0])
+
+    command += ['--prefix', 'All', '--nsamples', 2, '--out', 'new', '--logprobs', 3]
+    assert run(place, command).returncode == 0
+    lines = [json.loads(line) for line in (place / 'new').read_text().splitlines()]
+    assert [line['prompt'] for line in lines] == ['All', 'All']
+    assert [len(line['tokens']) for line in lines] == [5, 5]
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -106,6 +167,11 @@ def test_a_reader_that_leaves_ends_the_samples(place):
         ([*GENERATE, 'tiny', '--models_dir', 'none'], 1, 'Download a model: python3 download_mod'),
         ([*GENERATE, 'tiny', '--length', 'long'], 1, "length is 'long'"),
         ([*GENERATE, 'broken'], 1, 'hparams.json does not describe a model'),
+        ([*GENERATE, 'tiny', '--stop', '["a"'], 1, 'stop is ["a", which is not JSON'),
+        ([*GENERATE, 'tiny', '--no_repeat_ngram', -1], 1, 'no_repeat_ngram is -1; it must be'),
+        ([*GENERATE, 'tiny', '--logit_bias', '[1]'], 1, 'logit_bias is [1]; it must be like'),
+        ([*GENERATE, 'tiny', '--logprobs', 1], 1, 'give --out samples.jsonl as well'),
+        ([*GENERATE, 'tiny', '--prefix_file', 'none'], 1, 'No such file'),
         ([*TRAIN, '--bach_size', 2], 2, 'unrecognized arguments: --bach_size 2'),
         ([*TRAIN, '--batch_size', 0], 2, '--batch_size is 0; it must be 1 or more'),
         ([*TRAIN, '--optimizer', 'adagrad'], 2, "invalid choice: 'adagrad'"),
@@ -131,7 +197,7 @@ def test_mistakes_are_told_in_one_line(place, command, code, complaint):
 def test_help_explains_the_flags(place, script):
     result = run(place, [script, '--help'])
     assert result.returncode == 0
-    for name in ('model_name', 'seed', 'nsamples', 'length', 'temperature', 'top_k', 'top_p'):
+    for name in ('model_name', 'seed', 'nsamples', 'length', 'top_k', 'stop', 'repetition_penalty'):
         assert f'--{name}' in result.stdout
 
 
