@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import pathlib
 import re
 import shlex
@@ -11,7 +12,7 @@ import sys
 import pytest
 
 import download_model
-from src import flags, train_config
+from src import flags, generate_unconditional_samples, sample_config, train_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')
@@ -47,13 +48,13 @@ def test_all_commands_in_their_order(place):
         assert result.returncode == 0, f'{command}\n{result.stderr}'
 
 
-def test_the_python_example(place, monkeypatch, capsys):
+def test_the_python_examples(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     (place / 'checkpoint').mkdir()
     (place / 'models' / '345M').rename(place / 'checkpoint' / 'run1')
-    (example,) = blocks('python')
-    exec(example.replace('length=40', 'length=3'), {})
-    assert capsys.readouterr().out
+    for example in blocks('python'):
+        exec(example.replace('length=40', 'length=3'), {})
+        assert capsys.readouterr().out
 
 
 def test_all_make_targets_are_there():
@@ -65,7 +66,8 @@ def test_all_make_targets_are_there():
 
 def test_all_flags_are_there():
     known = {field.name for field in dataclasses.fields(train_config.TrainConfig)}
-    known |= {'models_dir', 'temperature', 'nsamples', 'adapters', 'help'}
+    known |= set(inspect.signature(generate_unconditional_samples.sample_model).parameters)
+    known |= {field.name for field in dataclasses.fields(sample_config.SampleConfig)} | {'help'}
     assert set(re.findall(r'--(\w+)', README)) <= known
 
 
