@@ -18,7 +18,7 @@ from . import checkpoint, controls, encoder, lora, model, model_directory, sampl
 from .sample_config import PLAIN
 
 STEPS = 4  # tokens between two looks for a text that ends a sample,
-LONG_STEPS = 32  # or, where none does, at the keyboard
+LONG_STEPS = 64  # or, where none does, at the keyboard
 END_OF_TEXT = '<|endoftext|>'
 
 
