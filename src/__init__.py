@@ -9,6 +9,8 @@
     accumulate               the mean gradient of several small batches
     checkpoint               a directory to a model and back
     sample                   logits to the next token, and the loop around it
+    beam                     the likeliest continuations, several at a time
+    speculative              the same samples with fewer calls, by a small model's proposals
     controls                 what shall not be said, or less often
     generation               a prompt to texts
     training                 which text, which weights; training_loop, step by step

@@ -61,7 +61,10 @@ def sample_model(
         logprobs: Integer; above 0, `out` is JSON, a line for each sample, with the
             log-probability of each token and of as many likeliest ones in its place
     """
-    from . import generation  # here, so that a mistyped flag is refused before TensorFlow loads
+    from . import (
+        generation,
+        token_logprobs,
+    )  # here, so that a mistyped flag is refused before TensorFlow loads
 
     if logprobs and not out:
         raise ValueError('logprobs are written to a file; give --out samples.jsonl as well')
@@ -82,7 +85,7 @@ def sample_model(
     with new_file(out) as file:
         for sample in samples:
             if logprobs:
-                tokens = generation.logprobs(loaded, sample, logprobs)
+                tokens = token_logprobs.of_sample(loaded, sample, logprobs)
                 line = {'prompt': sample.prompt, 'text': sample.text, 'tokens': tokens}
                 print(json.dumps(line, ensure_ascii=False), file=file, flush=True)
             else:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from . import checkpoint, controls, encoder, lora, model, model_directory, sample
+from . import beam, checkpoint, controls, encoder, lora, model, model_directory, sample
 from .sample_config import PLAIN
 
 STEPS = 4  # tokens between two looks for a text that ends a sample,
@@ -54,6 +54,7 @@ class Sample:
     """What was said behind a prompt."""
 
     prompt: str | None
+    context: list  # the ids of the prompt
     ids: list  # all that were drawn, a few behind what ended the text among them
     text: str
 
@@ -83,20 +84,23 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
     contexts = [_context(enc, prompt) for prompt in prompts]
     lengths = [_length(loaded.lm, *each, length) for each in zip(prompts, contexts, strict=True)]
     stops = config.stops()
-    grown = _grown(
-        loaded.lm,
-        contexts,
-        lengths,
-        ended=(lambda ids: _ends(enc.decode(ids), stops) is not None) if stops else None,
-        controls=_controls(enc, config),
-        **options,
-    )
+    if config.num_beams:
+        grown = _searched(loaded, contexts, lengths, config.num_beams, **options)
+    else:
+        grown = _grown(
+            loaded.lm,
+            contexts,
+            lengths,
+            ended=(lambda ids: _ends(enc.decode(ids), stops) is not None) if stops else None,
+            controls=_controls(enc, config),
+            **options,
+        )
     for number, ids in grown:
         text = enc.decode(ids)
         text = text[: _ends(text, stops)]
         if config.include_prefix:
             text = (prompts[number] or '') + text
-        yield Sample(prompts[number], ids, text)
+        yield Sample(prompts[number], contexts[number], ids, text)
 
 
 def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=None, **options):
@@ -108,6 +112,8 @@ def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=Non
         number: which of the samples of that seed.
         options: temperature, top_k and top_p.
     """
+    if config.num_beams:
+        raise ValueError('What num_beams finds is known at its end alone; leave out stream')
     enc, stops, shown = loaded.encoder, config.stops(), 0
     context = _context(enc, prompt)
     length = _length(loaded.lm, prompt, context, length)
@@ -137,36 +143,6 @@ def streams(loaded, prompt=None, *, nsamples=1, **options):
     """One `stream` after the other, of `nsamples` samples; 0 goes on for ever."""
     for number in _numbers(nsamples):
         yield stream(loaded, prompt, number=number, **options)
-
-
-def logprobs(loaded, each, top):
-    """What the model thought of each token of a Sample, and of the `top` likeliest in its place.
-
-    Returns a list of dicts: id, text, logprob (in nats, before temperature, top_k, top_p and
-    controls), and top, a list of the same without top.
-
-    Raises ValueError: the sample is longer than the model's window.
-    """
-    lm, enc = loaded.lm, loaded.encoder
-    context = _context(enc, each.prompt)
-    if len(context) + len(each.ids) - 1 > lm.hparams.n_ctx:
-        raise ValueError(
-            f'logprobs are for texts that fit into the window of {lm.hparams.n_ctx} tokens; this '
-            f'has {len(context) + len(each.ids)}. Give a smaller --length'
-        )
-    tokens = tf.constant([[*context, *each.ids]], tf.int32)
-    logits = lm(tokens[:, :-1])['logits'][0, len(context) - 1 :]  # [ids, vocab]
-    logs = tf.nn.log_softmax(logits).numpy()
-
-    def entry(row, token):
-        text = enc.decode([int(token)])
-        return {'id': int(token), 'text': text, 'logprob': round(float(row[token]), 6)}
-
-    best = np.argsort(-logs, axis=-1, kind='stable')[:, :top]
-    return [
-        {**entry(row, token), 'top': [entry(row, other) for other in others]}
-        for row, token, others in zip(logs, each.ids, best, strict=True)
-    ]
 
 
 def end_of_text(enc):
@@ -284,6 +260,15 @@ def _grown(
 def _numbers(nsamples):
     _require('nsamples', nsamples, int, 0)
     return range(nsamples) if nsamples else itertools.count()
+
+
+def _searched(loaded, contexts, lengths, num_beams, nsamples=0, **_):
+    """As _grown: for each context the `nsamples` likeliest that were found, or all for 0."""
+    for i, (context, length) in enumerate(zip(contexts, lengths, strict=True)):
+        end = loaded.encoder.encoder.get(END_OF_TEXT)
+        beams = beam.beam_search(loaded.lm, context, length=length, num_beams=num_beams, end=end)
+        for found in beams[: nsamples or None]:
+            yield i, found.tokens
 
 
 def _checked(*, temperature=1, top_k=0, top_p=1):

@@ -57,7 +57,7 @@ def interact_model(
     options = {'length': length, 'config': config, 'seed': seed}
     options |= {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
     if stream is None:
-        stream = sys.stdout.isatty()
+        stream = sys.stdout.isatty() and not config.num_beams
     while prompt := ask():
         try:
             if stream:

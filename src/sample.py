@@ -57,10 +57,18 @@ def choose(logits, uniforms, *, temperature, top_k, top_p):
     """
     if temperature is None:
         return tf.argmax(logits, axis=-1, output_type=tf.int32)
+    logits = filtered(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    return draw(tf.nn.softmax(tf.cast(logits, tf.float64)), uniforms)
+
+
+def filtered(logits, *, temperature, top_k, top_p):  # [batch, vocab] -> the same
+    """The logits that are drawn from: those not to be chosen at the least float32."""
     logits = top_k_logits(logits / temperature, top_k)
-    if top_p is not None:
-        logits = top_p_logits(logits, top_p)
-    cumulative = tf.cumsum(tf.nn.softmax(tf.cast(logits, tf.float64)), axis=-1)
+    return logits if top_p is None else top_p_logits(logits, top_p)
+
+
+def draw(weights, uniforms):  # [batch, vocab] float64, [batch] in [0, 1) -> [batch] int32
+    cumulative = tf.cumsum(weights, axis=-1)
     reached = uniforms[:, None] * cumulative[:, -1:]
     return tf.reduce_sum(tf.cast(cumulative <= reached, tf.int32), axis=-1)
 

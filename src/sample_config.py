@@ -24,10 +24,26 @@ class SampleConfig:
         '', help='a file with a word or phrase in each line that is not said'
     )
     logit_bias: str = flag('', help='JSON, {text: number}: more or less of the tokens of a text')
+    num_beams: int = flag(
+        0, help='search for the likeliest texts, with as many beams, instead of drawing them'
+    )
 
     def __post_init__(self):
         _require(self, 'repetition_penalty', (int, float), 1e-3, 'a number above 0')
         _require(self, 'no_repeat_ngram', int, 0, 'a whole number, 0 or more')
+        _require(self, 'num_beams', int, 0, 'a whole number, 0 or more')
+        drawn = (
+            self.no_repeat_ngram,
+            self.suppress_endoftext,
+            self.bad_words_file,
+            self.logit_bias,
+        )
+        if self.num_beams and (any(drawn) or self.repetition_penalty != 1):
+            raise ValueError(
+                'num_beams searches for what the model says by itself; leave out what changes that:'
+                ' repetition_penalty, no_repeat_ngram, suppress_endoftext, bad_words_file and '
+                'logit_bias'
+            )
         self.stops()
         self.biases()  # so that a mistake is told at once
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import generation, model, sample_config
+from src import generation, model, sample_config, token_logprobs
 
 LIMITS = [
     ({'nsamples': -1}, 'nsamples is -1; it must be a whole number, 0 or more'),
@@ -199,7 +199,7 @@ def test_the_end_of_text_is_suppressed(loaded):
 def test_logprobs_are_the_models(loaded):
     (said,) = generation.samples(loaded, 'Good', length=6, seed=1, top_k=5, temperature=0.5)
     context, total = loaded.encoder.encode('Good'), 0.0
-    found = generation.logprobs(loaded, said, 2)
+    found = token_logprobs.of_sample(loaded, said, 2)
     for token, entry in zip(said.ids, found, strict=True):
         logits = loaded.lm(np.array([context], np.int32))['logits'][0, -1].numpy()
         logs = logits - np.log(np.sum(np.exp(logits, dtype=np.float64)))
@@ -210,4 +210,18 @@ def test_logprobs_are_the_models(loaded):
         total += entry['logprob']
     assert total < 0
     with pytest.raises(ValueError, match='fit into the window of 32 tokens; this has 54'):
-        generation.logprobs(loaded, generation.Sample('Good', [1] * 50, ''), 1)
+        token_logprobs.of_sample(loaded, generation.Sample('a', [1] * 4, [1] * 50, ''), 1)
+
+
+def test_beams_come_best_first_and_one_is_the_greedy_text(loaded):
+    (greedy,) = texts(loaded, length=8, temperature=0)
+    assert texts(loaded, length=8, config=config(num_beams=1)) == [greedy]
+    found = list(generation.samples(loaded, 'Good', length=8, config=config(num_beams=3)))
+    sums = [
+        sum(token['logprob'] for token in token_logprobs.of_sample(loaded, each, 1))
+        for each in found
+    ]
+    assert len(found) == 3 and sums == sorted(sums, reverse=True)
+    assert len(texts(loaded, length=8, nsamples=2, config=config(num_beams=3))) == 2
+    with pytest.raises(ValueError, match='leave out what changes that'):
+        config(num_beams=2, no_repeat_ngram=3)

@@ -11,8 +11,9 @@ FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
-    | {'lora', 'distribution', 'controls'},
-    {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'},
+    | {'lora', 'distribution', 'controls', 'token_logprobs'},
+    {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
+    | {'beam', 'speculative'},
     {'generation', 'run_directory', 'lean_block'},
     {'train_step'},
     {'training_loop'},
