@@ -1,9 +1,10 @@
-"""Tokens per second when sampling with the 124M shape, beside transformers, measured in one run.
+"""Tokens per second when sampling with the 124M shape, beside other programs, measured in one run.
 
-    python benchmarks/sampling.py
+    python benchmarks/sampling.py [OPENAI]
 
-Random weights, a prompt of 32 tokens, top_k 40, float32. Every line is measured in a process of its
-own for each system. See README.md.
+Random weights, a prompt of 32 tokens, top_k 40. Each system runs in processes of its own and takes
+turns with the others. OPENAI is a checkout of openai/gpt-2, whose code is run on TensorFlow 2's
+compat.v1; without it that line is left out, and said to be. See README.md.
 """
 
 import json
@@ -12,7 +13,9 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import types
 
 import numpy as np
 
@@ -20,7 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 SHAPE = {'n_vocab': 50257, 'n_ctx': 1024, 'n_embd': 768, 'n_head': 12, 'n_layer': 12}  # 124M
 PROMPT, TOP_K = 32, 40
-BATCHES, LENGTHS, REPETITIONS = (1, 8), (64, 512), 3
+BATCHES, LENGTHS, ROUNDS, REPETITIONS = (1, 8), (64, 512), 2, 2
 
 
 def prompt():  # a list of ids
@@ -44,12 +47,47 @@ def ours(batch, length):
     return sample
 
 
-def transformers(batch, length):
+def openai(batch, length):
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    v1.disable_v2_behavior()
+
+    class HParams(types.SimpleNamespace):  # what is left of tf.contrib, of which OpenAI needs this
+        def override_from_dict(self, values):
+            self.__dict__.update(values)
+
+    v1.contrib = types.SimpleNamespace(training=types.SimpleNamespace(HParams=HParams))
+    sys.modules['tensorflow'] = v1
+    sys.modules['tensorflow.contrib'] = v1.contrib
+    sys.modules['tensorflow.contrib.training'] = v1.contrib.training
+    sys.path.insert(0, os.path.join(os.environ['OPENAI'], 'src'))
+    import model
+    import sample
+
+    hparams = model.default_hparams()
+    hparams.override_from_dict(SHAPE)
+    context = v1.placeholder(tf.int32, [batch, None])
+    output = sample.sample_sequence(
+        hparams=hparams, length=length, context=context, batch_size=batch, top_k=TOP_K
+    )
+    session = v1.Session()
+    session.run(v1.global_variables_initializer())
+    return lambda: session.run(output, {context: [prompt()] * batch})
+
+
+def pytorch_model():
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    lm = GPT2LMHeadModel(GPT2Config()).eval()  # its defaults are the 124M shape
+    return GPT2LMHeadModel(GPT2Config()).eval()  # its defaults are the 124M shape
+
+
+def transformers(batch, length):
+    import torch
+
+    lm = pytorch_model()
     context = torch.tensor([prompt()] * batch)
 
     def sample():
@@ -66,7 +104,44 @@ def transformers(batch, length):
     return sample
 
 
-SYSTEMS = {'ours': ours, 'transformers': transformers}
+def ctranslate2(batch, length, dtype='float32'):
+    import ctranslate2
+
+    names = [f't{i}' for i in range(SHAPE['n_vocab'])]
+    with tempfile.TemporaryDirectory() as place:
+        pytorch_model().save_pretrained(os.path.join(place, 'model'))
+        converter = ctranslate2.converters.TransformersConverter(os.path.join(place, 'model'))
+        converter.load_tokenizer = lambda *_: types.SimpleNamespace(  # random ids need no text
+            get_vocab=lambda: {name: i for i, name in enumerate(names)},
+            bos_token=names[-1], eos_token=names[-1], unk_token=names[-1],
+        )  # fmt: skip
+        converter.convert(os.path.join(place, 'converted'))
+        generator = ctranslate2.Generator(
+            os.path.join(place, 'converted'), compute_type=dtype, intra_threads=os.cpu_count()
+        )
+    start = [[names[i] for i in prompt()]] * batch
+
+    def sample():
+        results = generator.generate_batch(
+            start, max_length=length, min_length=length, sampling_topk=TOP_K,
+            include_prompt_in_result=False, end_token=[],
+        )  # fmt: skip
+        return [prompt() + result.sequences_ids[0] for result in results]
+
+    return sample
+
+
+def ctranslate2_int8(batch, length):
+    return ctranslate2(batch, length, 'int8')
+
+
+SYSTEMS = {
+    'ours': ours,
+    'OpenAI': openai,
+    'transformers': transformers,
+    'CTranslate2': ctranslate2,
+    'CTranslate2 int8': ctranslate2_int8,
+}
 
 
 def measure(name, batch, length):
@@ -77,7 +152,9 @@ def measure(name, batch, length):
         start = time.perf_counter()
         samples = sample()
         seconds.append(time.perf_counter() - start)
-        assert [len(tokens) for tokens in samples] == [PROMPT + length] * batch
+        assert [len(tokens) for tokens in samples] == [PROMPT + length] * batch, [
+            len(t) for t in samples
+        ]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux -> GiB
     print(json.dumps({'first': seconds[0], 'seconds': seconds[1:], 'peak': peak}))
 
@@ -88,23 +165,38 @@ def run(*arguments):
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def main():
-    print('batch  length  system        tokens/s  fastest  x ours  first call s  peak GiB')
+def compare(batch, length, names):
+    results = {name: [] for name in names}
+    for _ in range(ROUNDS):
+        for name in names:
+            results[name].append(run(name, batch, length))
+    ours_per_second = None
+    for name, rounds in results.items():
+        seconds = sum((r['seconds'] for r in rounds), [])
+        per_second, fastest = (batch * length / f(seconds) for f in (statistics.median, min))
+        ours_per_second = ours_per_second or per_second
+        print(
+            f'{batch:5}  {length:6}  {name:16}  {per_second:8.1f}  {fastest:7.1f}  '
+            f'{per_second / ours_per_second:6.2f}  {rounds[0]["first"]:12.1f}  '
+            f'{max(r["peak"] for r in rounds):8.2f}',
+            flush=True,
+        )
+
+
+def main(openai_directory=None):
+    names = list(SYSTEMS)
+    if openai_directory:
+        os.environ['OPENAI'] = openai_directory
+    else:
+        names.remove('OpenAI')
+        print('No checkout of openai/gpt-2 was given: OpenAI is left out', file=sys.stderr)
+    print('batch  length  system            tokens/s  fastest  x ours  first call s  peak GiB')
     for batch in BATCHES:
         for length in LENGTHS:
-            ours_per_second = None
-            for name in SYSTEMS:
-                result = run(name, batch, length)
-                per_second = batch * length / statistics.median(result['seconds'])
-                fastest = batch * length / min(result['seconds'])
-                ours_per_second = ours_per_second or per_second
-                print(
-                    f'{batch:5}  {length:6}  {name:12}  {per_second:8.1f}  {fastest:7.1f}  '
-                    f'{per_second / ours_per_second:6.2f}  {result["first"]:12.1f}  '
-                    f'{result["peak"]:8.2f}',
-                    flush=True,
-                )
+            compare(batch, length, names)
 
 
 if __name__ == '__main__':
-    measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) == 4 else main()
+    measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) == 4 else main(
+        *sys.argv[1:]
+    )

@@ -92,7 +92,7 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
             contexts,
             lengths,
             ended=(lambda ids: _ends(enc.decode(ids), stops) is not None) if stops else None,
-            controls=_controls(enc, config),
+            controls=_controls(loaded, config),
             **options,
         )
     for number, ids in grown:
@@ -122,7 +122,7 @@ def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=Non
         [context],
         length,
         sample.uniforms_for(seed, [number], length),
-        controls=_controls(enc, config),
+        controls=_controls(loaded, config),
         **_checked(**options),
     )
     if config.include_prefix and prompt:
@@ -180,9 +180,9 @@ def _begun(text, stops):
     return max(sizes, default=0)
 
 
-def _controls(enc, config):
+def _controls(loaded, config):
     """What changes the logits, or None if nothing does."""
-    bias = np.zeros(len(enc.encoder), np.float32)
+    enc, bias = loaded.encoder, np.zeros(loaded.lm.hparams.n_vocab, np.float32)
     for text, number in config.biases().items():
         bias[enc.encode(text)] += number
     if config.suppress_endoftext and END_OF_TEXT in enc.encoder:
@@ -231,7 +231,10 @@ def _grown(
         todo = iter([(i, number) for i in each for number in numbers])
     else:
         todo = ((i, number) for number in numbers for i in each)
-    while batch := list(itertools.islice(todo, batch_size)):
+    if nsamples:
+        batch_size = min(batch_size, nsamples * len(contexts))
+    while some := list(itertools.islice(todo, batch_size)):
+        batch = some + some[-1:] * (batch_size - len(some))  # of one size, compiled once
         rows = sample.Rows(
             lm,
             [contexts[i] for i, _ in batch],
@@ -253,7 +256,7 @@ def _grown(
                     if ended(said(row)):
                         rows.end[row] = rows.known[row]
                 bar.update(int(sum(rows.known)) - sum(first) - bar.n)
-        for row, (i, _) in enumerate(batch):
+        for row, (i, _) in enumerate(some):
             yield i, said(row)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import generation, model, sample_config, token_logprobs
+from src import generation, model, sample, sample_config, token_logprobs
 
 LIMITS = [
     ({'nsamples': -1}, 'nsamples is -1; it must be a whole number, 0 or more'),
@@ -52,6 +52,13 @@ def test_texts_continue_the_prompt_without_it(loaded):
 @pytest.mark.parametrize('nsamples, batch_size', [(1, 1), (1, 4), (5, 2), (4, 4), (3, 1)])
 def test_there_are_as_many_as_asked_for(loaded, nsamples, batch_size):
     assert len(texts(loaded, nsamples=nsamples, batch_size=batch_size, length=2)) == nsamples
+
+
+def test_the_last_batch_is_compiled_with_the_others(loaded):
+    texts(loaded, nsamples=2, batch_size=2, length=2)
+    before = sample._continue.experimental_get_tracing_count()
+    assert len(texts(loaded, ['a', 'b'], nsamples=2, batch_size=3, length=2)) == 4
+    assert sample._continue.experimental_get_tracing_count() - before == 1
 
 
 def test_without_end_when_none_is_asked_for(loaded):
