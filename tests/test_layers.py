@@ -11,7 +11,7 @@ FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
-    | {'lora', 'distribution', 'controls', 'token_logprobs'},
+    | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy'},
     {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
     | {'beam', 'speculative'},
     {'generation', 'run_directory', 'lean_block'},
@@ -37,7 +37,16 @@ def test_a_module_imports_only_from_lower_layers(path):
 
 
 @pytest.mark.parametrize(
-    'stem', ['encoder', 'load_dataset', 'flags', 'model_directory', 'train_config', 'sample_config']
+    'stem',
+    [
+        'encoder',
+        'load_dataset',
+        'flags',
+        'model_directory',
+        'train_config',
+        'sample_config',
+        'choose_numpy',
+    ],
 )
 def test_what_needs_no_tensorflow_does_not_import_it(stem):
     names = {alias.name for node in imports(SRC / f'{stem}.py') for alias in node.names}
