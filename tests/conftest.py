@@ -1,5 +1,6 @@
 """What several tests start from: a real model directory, and a model that is no model."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import checkpoint, encoder, model
+from src import checkpoint, encoder, export, model
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 ROOT = GOLDEN.parent.parent
@@ -55,6 +56,20 @@ def tiny():
     directory = str(GOLDEN / 'openai_checkpoint')
     hparams = checkpoint.read_hparams(directory)
     return model.GPT2(hparams, checkpoint.load(checkpoint.latest(directory), hparams))
+
+
+@pytest.fixture(scope='session')
+def exported(tmp_path_factory):
+    """The path of the recorded model's .tflite of some dtype; nobody may change it."""
+    models_dir = tmp_path_factory.mktemp('exported')
+    shutil.copytree(GOLDEN / 'openai_checkpoint', models_dir / 'tiny')
+
+    @functools.cache
+    def path(dtype):
+        config = {'model_name': 'tiny', 'models_dir': str(models_dir), 'dtype': dtype}
+        return export.export(export.ExportConfig(**config))
+
+    return path
 
 
 class Successor(tf.Module):

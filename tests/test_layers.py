@@ -11,14 +11,14 @@ FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
-    | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy'},
+    | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy', 'litert'},
     {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
-    | {'beam', 'speculative'},
-    {'generation', 'run_directory', 'lean_block'},
+    | {'beam', 'speculative', 'litert_graph'},
+    {'generation', 'run_directory', 'lean_block', 'export'},
     {'train_step'},
     {'training_loop'},
     {'training'},
-    {'interactive_conditional_samples', 'generate_unconditional_samples'},
+    {'interactive_conditional_samples', 'generate_unconditional_samples', '__main__'},
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 
@@ -38,15 +38,8 @@ def test_a_module_imports_only_from_lower_layers(path):
 
 @pytest.mark.parametrize(
     'stem',
-    [
-        'encoder',
-        'load_dataset',
-        'flags',
-        'model_directory',
-        'train_config',
-        'sample_config',
-        'choose_numpy',
-    ],
+    ['encoder', 'load_dataset', 'flags', 'model_directory', 'train_config', 'sample_config']
+    + ['litert', 'choose_numpy', '__main__'],
 )
 def test_what_needs_no_tensorflow_does_not_import_it(stem):
     names = {alias.name for node in imports(SRC / f'{stem}.py') for alias in node.names}

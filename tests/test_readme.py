@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import os
 import pathlib
 import re
 import shlex
@@ -12,7 +13,7 @@ import sys
 import pytest
 
 import download_model
-from src import flags, generate_unconditional_samples, sample_config, train_config
+from src import export, flags, generate_unconditional_samples, sample_config, train_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')
@@ -40,10 +41,13 @@ def test_all_commands_in_their_order(place):
         if script == 'download_model.py':  # needs OpenAI's server; test_download_model.py has ours
             flags.parse(download_model.DownloadConfig, arguments)
             continue
+        path = ['-m'] if script == '-m' else [str(ROOT / script)]
         arguments += MORE.get(script, [])
+        # PYTHONPATH as if `python -m src` were typed in the repository.
         result = subprocess.run(
-            [sys.executable, str(ROOT / script), *arguments],
+            [sys.executable, *path, *arguments],
             cwd=place, input='The\n', capture_output=True, text=True, timeout=120,
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
         )  # fmt: skip
         assert result.returncode == 0, f'{command}\n{result.stderr}'
 
@@ -65,9 +69,9 @@ def test_all_make_targets_are_there():
 
 
 def test_all_flags_are_there():
-    known = {field.name for field in dataclasses.fields(train_config.TrainConfig)}
+    configs = (train_config.TrainConfig, export.ExportConfig, sample_config.SampleConfig)
+    known = {field.name for config in configs for field in dataclasses.fields(config)} | {'help'}
     known |= set(inspect.signature(generate_unconditional_samples.sample_model).parameters)
-    known |= {field.name for field in dataclasses.fields(sample_config.SampleConfig)} | {'help'}
     assert set(re.findall(r'--(\w+)', README)) <= known
 
 

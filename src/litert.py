@@ -1,0 +1,160 @@
+"""A .tflite of export.py at work: tokens to the logits of the next, without TensorFlow.
+
+The graph's only signature, `step`, reads n tokens after a past. Its axes are those of model.py; a
+window is the room for the past.
+
+    tokens, positions  [n] int32
+    last               [1, n], 1 at the token whose logits are wanted
+    mask_past          [1, window], 0 for what has been read, MASKED for the rest
+    mask_new           [n, n], 0 where a token (dst) may look at another (src), else MASKED
+    k0, v0, k1, …      [heads, window, features], the past of each layer
+→   logits             [1, vocab]
+    new_k0, new_v0, …  [heads, n, features], what this step adds to the past
+    n_ctx              [] int32
+
+n and window are changed at will: that plans memory anew, and leaves the weights as they are.
+"""
+
+import os
+
+import numpy as np
+
+DTYPES = ('float32', 'int8')
+MASKED = np.float32(-1e10)  # as in model.multihead_attn
+CHUNK = 128  # tokens of a prompt that are read at once: more need more memory and save no time
+WINDOW_STEP = 64  # windows are multiples of this: smaller ones move the past more often
+
+
+def path_of(prefix, dtype):
+    """Where the .tflite of the checkpoint `prefix` lies."""
+    return f'{prefix}.{dtype}.tflite'
+
+
+def current(prefix, dtype):
+    """The path of the checkpoint's .tflite, or None where there is none or it is of older weights.
+
+    An exported file is dated like the weights in it.
+    """
+    path = path_of(prefix, dtype)
+    if not (os.path.isfile(path) and os.path.isfile(f'{prefix}.index')):
+        return None
+    return path if os.path.getmtime(path) >= os.path.getmtime(f'{prefix}.index') else None
+
+
+def cores():
+    """How many processors this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class LiteRT:
+    """A model and what it has read.
+
+    Attributes:
+        n_ctx, n_vocab: the sizes of the model.
+        length: how many tokens it has read.
+    """
+
+    def __init__(self, path, threads=None):
+        """Open the file `path`; `threads` is how many work on it, by default one on each core.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the package ai-edge-litert is missing, or the file is not of this kind.
+        """
+        self._interpreter = _opened(path, threads or cores())
+        runner = self._interpreter.get_signature_runner('step')
+        inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        del runner  # while it refers to the memory, that cannot be planned anew
+        tensor = self._interpreter.tensor  # gives a function that gives the memory as an array
+        self._index = {name: details['index'] for name, details in inputs.items()}
+        self._memory = {name: tensor(index) for name, index in self._index.items()}
+        self._results = {name: tensor(details['index']) for name, details in outputs.items()}
+        self._past = {  # [heads, window, features], the second to be chosen
+            name: inputs[name]['shape_signature'].tolist()
+            for name in (result.removeprefix('new_') for result in outputs)
+            if name in inputs
+        }
+        self.length, self._shape = 0, None
+        self._fit(1)
+        self.n_ctx = int(self._results['n_ctx']())
+        self.n_vocab = self._results['logits']().shape[-1]
+
+    def start(self, tokens):  # [sequence] -> [vocab]
+        """Forget what was read, read at least one token, and give the logits of the next."""
+        self.cut(0)
+        assert len(tokens), 'there is nothing to read'
+        for first in range(0, len(tokens), CHUNK):
+            logits = self._read(tokens[first : first + CHUNK])
+        return logits
+
+    def step(self, token):  # [] -> [vocab]
+        """Read one token more, and give the logits of the next."""
+        return self._read([token])
+
+    def cut(self, length):
+        """Forget all but the first `length` tokens."""
+        assert 0 <= length <= self.length
+        self.length = length
+        self._memory['mask_past']()[:, length:] = MASKED
+
+    def _read(self, tokens):  # [n] -> [vocab]
+        n, past = len(tokens), self.length
+        if past + n > self.n_ctx:
+            raise ValueError(f'{past} and {n} tokens do not fit into the window of {self.n_ctx}')
+        self._fit(n)
+        self._memory['tokens']()[:] = tokens
+        self._memory['positions']()[:] = np.arange(past, past + n)
+        self._interpreter.invoke()
+        for name in self._past:
+            self._memory[name]()[:, past : past + n] = self._results[f'new_{name}']()
+        self._memory['mask_past']()[:, past : past + n] = 0
+        self.length += n
+        return self._results['logits']()[0].copy()
+
+    def _fit(self, n):
+        """Plan memory for a step of n tokens, with room for them in the past."""
+        window = -(-(self.length + n) // WINDOW_STEP) * WINDOW_STEP
+        if (n, window) == self._shape:
+            return
+        before = {}  # planning loses what is in memory
+        if self.length:
+            before = {name: self._memory[name]()[:, : self.length].copy() for name in self._past}
+        for name, shape in self._shapes(n, window).items():
+            self._interpreter.resize_tensor_input(self._index[name], shape)
+        self._interpreter.allocate_tensors()
+        for name in self._past:
+            memory = self._memory[name]()
+            memory[:, self.length :] = 0  # masked, but it has to be numbers
+            if before:
+                memory[:, : self.length] = before.pop(name)
+        self._memory['last']()[:] = np.arange(n) == n - 1
+        self._memory['mask_past']()[:] = np.where(np.arange(window) < self.length, 0, MASKED)
+        self._memory['mask_new']()[:] = np.triu(np.full([n, n], MASKED), 1)
+        self._shape = n, window
+
+    def _shapes(self, n, window):
+        past = {
+            name: [heads, window, features] for name, (heads, _, features) in self._past.items()
+        }
+        new = {'tokens': [n], 'positions': [n], 'last': [1, n], 'mask_new': [n, n]}
+        return {**new, 'mask_past': [1, window], **past}
+
+
+def _opened(path, threads):
+    try:
+        from ai_edge_litert import interpreter
+    except ImportError:
+        raise ValueError(
+            f'{path} needs a package more: pip install -r requirements-litert.txt'
+        ) from None
+    with open(path, 'rb'):  # says what is wrong with a path in the usual words
+        pass
+    try:
+        opened = interpreter.Interpreter(path, num_threads=threads)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f'{path} is damaged: {str(error).splitlines()[0]}') from None
+    if 'step' not in opened.get_signature_list():
+        raise ValueError(f'{path} was not made by: python -m src export --format litert')
+    return opened
