@@ -2,9 +2,9 @@
 
     python benchmarks/sampling.py [OPENAI]
 
-Random weights, a prompt of 32 tokens, top_k 40. Each system runs in processes of its own and takes
-turns with the others. OPENAI is a checkout of openai/gpt-2, whose code is run on TensorFlow 2's
-compat.v1; without it that line is left out, and said to be. See README.md.
+Random weights, a prompt of 32 tokens, top_k 40. Each system runs in a process of its own. OPENAI is
+a checkout of openai/gpt-2, whose code is run on compat.v1 of TensorFlow 2; without it that line is
+left out, and said to be. See README.md.
 """
 
 import json
@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 SHAPE = {'n_vocab': 50257, 'n_ctx': 1024, 'n_embd': 768, 'n_head': 12, 'n_layer': 12}  # 124M
 PROMPT, TOP_K = 32, 40
-BATCHES, LENGTHS, ROUNDS, REPETITIONS = (1, 8), (64, 512), 2, 2
+SIZES, REPETITIONS = ((1, 64), (1, 512), (8, 64), (8, 512)), 2  # batch and new tokens; calls
 
 
 def prompt():  # a list of ids
@@ -135,12 +135,41 @@ def ctranslate2_int8(batch, length):
     return ctranslate2(batch, length, 'int8')
 
 
+def litert(batch, length, dtype='float32'):
+    from src import choose_numpy, export, litert, model, sample
+
+    hparams = model.default_hparams()
+    hparams.override_from_dict(SHAPE)
+    with tempfile.TemporaryDirectory() as place:
+        path = os.path.join(place, 'model.tflite')
+        export.write_tflite(
+            path, hparams, model.init_params(hparams, seed=0), dtype, time.time_ns()
+        )
+        lm = litert.LiteRT(path)
+    uniforms = sample.uniforms_for(0, [0], length)[0]
+
+    def one():
+        tokens, logits = prompt(), None
+        for uniform in uniforms:
+            logits = lm.start(tokens) if logits is None else lm.step(tokens[-1])
+            tokens.append(choose_numpy.choose(logits, uniform, temperature=1, top_k=TOP_K, top_p=1))
+        return tokens
+
+    return lambda: [one() for _ in range(batch)]  # one after the other: it has no batches
+
+
+def litert_int8(batch, length):
+    return litert(batch, length, 'int8')
+
+
 SYSTEMS = {
     'ours': ours,
     'OpenAI': openai,
     'transformers': transformers,
     'CTranslate2': ctranslate2,
+    'ours, LiteRT': litert,
     'CTranslate2 int8': ctranslate2_int8,
+    'ours, LiteRT int8': litert_int8,
 }
 
 
@@ -166,19 +195,17 @@ def run(*arguments):
 
 
 def compare(batch, length, names):
-    results = {name: [] for name in names}
-    for _ in range(ROUNDS):
-        for name in names:
-            results[name].append(run(name, batch, length))
     ours_per_second = None
-    for name, rounds in results.items():
-        seconds = sum((r['seconds'] for r in rounds), [])
-        per_second, fastest = (batch * length / f(seconds) for f in (statistics.median, min))
+    for name in names:
+        result = run(name, batch, length)
+        per_second, fastest = (
+            batch * length / f(result['seconds']) for f in (statistics.median, min)
+        )
         ours_per_second = ours_per_second or per_second
         print(
-            f'{batch:5}  {length:6}  {name:16}  {per_second:8.1f}  {fastest:7.1f}  '
-            f'{per_second / ours_per_second:6.2f}  {rounds[0]["first"]:12.1f}  '
-            f'{max(r["peak"] for r in rounds):8.2f}',
+            f'{batch:5}  {length:6}  {name:17}  {per_second:8.1f}  {fastest:7.1f}  '
+            f'{per_second / ours_per_second:6.2f}  {result["first"]:12.1f}  '
+            f'{result["peak"]:8.2f}',
             flush=True,
         )
 
@@ -190,10 +217,9 @@ def main(openai_directory=None):
     else:
         names.remove('OpenAI')
         print('No checkout of openai/gpt-2 was given: OpenAI is left out', file=sys.stderr)
-    print('batch  length  system            tokens/s  fastest  x ours  first call s  peak GiB')
-    for batch in BATCHES:
-        for length in LENGTHS:
-            compare(batch, length, names)
+    print('batch  length  system             tokens/s  fastest  x ours  first call s  peak GiB')
+    for batch, length in SIZES:
+        compare(batch, length, names)
 
 
 if __name__ == '__main__':
