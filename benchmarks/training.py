@@ -36,7 +36,7 @@ def ours(batch, **flags):
 
     from src import memory, model, train_config, train_step
 
-    memory.give_back()
+    memory.give_back('memory_saving_gradients' in flags)
     hparams = model.default_hparams()
     hparams.override_from_dict(SHAPE)
     batch_size, window = BATCHES[batch]

@@ -36,7 +36,6 @@ def train(config):
             or the memory is too small.
         OSError: the last checkpoint could not be written.
     """
-    memory.give_back()
     for gpu in tf.config.list_physical_devices('GPU'):
         tf.config.experimental.set_memory_growth(gpu, True)  # leave the rest to others
     devices = distribution.devices('none' if config.dry_run else config.strategy)
@@ -50,6 +49,7 @@ def _train(config, devices):
     )
     hparams = checkpoint.read_hparams(model_dir)
     config = _fitted(config, hparams)
+    memory.give_back(config.memory_saving_gradients)
     if config.dry_run:
         print('\n'.join(memory.report(hparams, config)))
         return
