@@ -81,7 +81,7 @@ class Workers:
     """train.py twice, as two workers on this machine."""
 
     def __init__(self, *directories, **flags):
-        self.processes = []
+        self.processes, self.seen = [], ['', '']  # of each, what was printed and read already
         addresses = free_addresses(2)
         flags = {
             'dataset': 'text', 'model_name': 'tiny', 'seq_length': 16, 'batch_size': 1,
@@ -103,19 +103,18 @@ class Workers:
             self.processes.append(process)
 
     def wait_for(self, step):
-        printed = ''
         for line in self.processes[0].stdout:
-            printed += line
+            self.seen[0] += line
             if line.startswith(f'[{step} |'):
                 return
-        raise AssertionError(printed + self.processes[0].stderr.read())
+        raise AssertionError(self.seen[0] + self.processes[0].stderr.read())
 
     def end(self):
         """(status, what was printed, the last line of the errors) of each worker."""
         ends = []
-        for process in self.processes:
+        for process, seen in zip(self.processes, self.seen, strict=False):
             printed, errors = process.communicate(timeout=100)
-            ends.append((process.returncode, printed, errors.splitlines()[-1]))
+            ends.append((process.returncode, seen + printed, errors.splitlines()[-1]))
         return ends
 
 
