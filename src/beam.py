@@ -97,14 +97,9 @@ def _prompt(lm, tokens, num_beams):
     past = lm.empty_cache(1, window)
     if len(tokens):
         padded = np.pad(np.array([tokens], np.int32), [[0, 0], [0, window - len(tokens)]])
-        past = _read(lm, tf.constant(padded), past)
+        past = sample.read(lm, tf.constant(padded), past)
         past = [layer._replace(length=tf.fill([1], len(tokens))) for layer in past]
     return tf.nest.map_structure(lambda x: tf.repeat(x, num_beams, axis=0), past)
-
-
-@tf.function(jit_compile=True, autograph=False)
-def _read(lm, tokens, past):  # [batch, sequence] -> the past with the tokens
-    return lm(tokens, past)['present']
 
 
 @tf.function(jit_compile=True, autograph=False)

@@ -74,7 +74,7 @@ def draw(weights, uniforms):  # [batch, vocab] float64, [batch] in [0, 1) -> [ba
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _read(lm, tokens, past):  # [batch, sequence] -> the past with the tokens
+def read(lm, tokens, past):  # [batch, sequence] -> the past with the tokens
     return lm(tokens, past)['present']
 
 
@@ -185,7 +185,7 @@ class Rows:
         window = window_for(max(width, 1), self.lm.hparams.n_ctx)
         self.past = self.lm.empty_cache(len(self.tokens), window)
         if width:
-            self.past = _read(self.lm, self._in_window(self.tokens, window), self.past)
+            self.past = read(self.lm, self._in_window(self.tokens, window), self.past)
 
     def _in_window(self, values, width):  # [batch, n] -> [batch, width]
         values = np.pad(values, [[0, 0], [0, width]])

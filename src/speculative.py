@@ -51,11 +51,6 @@ def probabilities(logits, *, temperature, top_k, top_p):  # [places, vocab] -> t
     return tf.nn.softmax(tf.cast(logits, tf.float64))
 
 
-@tf.function(jit_compile=True, autograph=False)
-def _read(lm, tokens, past):  # [batch, sequence] -> the past with the tokens
-    return lm(tokens, past)['present']
-
-
 def _cut(past, length):
     """The past of which only the first `length` tokens are known."""
     return [layer._replace(length=tf.fill([1], length)) for layer in past]
@@ -199,7 +194,7 @@ def _prompt(lm, tokens, window):  # [1, sequence] -> the past with the tokens
     past, length = lm.empty_cache(1, window), tokens.shape[1]
     if length:
         padded = np.pad(tokens, [[0, 0], [0, window - length]])
-        past = _cut(_read(lm, tf.constant(padded), past), length)
+        past = _cut(sample.read(lm, tf.constant(padded), past), length)
     return past
 
 

@@ -53,6 +53,10 @@ def models_dir(tmp_path):
 @pytest.fixture
 def tiny():
     """The recorded model, loaded."""
+    return recorded()
+
+
+def recorded():
     directory = str(GOLDEN / 'openai_checkpoint')
     hparams = checkpoint.read_hparams(directory)
     return model.GPT2(hparams, checkpoint.load(checkpoint.latest(directory), hparams))

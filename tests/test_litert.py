@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, ROOT
+from conftest import ROOT, recorded
 
-from src import checkpoint, choose_numpy, litert, model, sample
+from src import choose_numpy, litert, sample
 
 TOKENS = np.random.default_rng(0).integers(0, 97, 32)
 
@@ -23,9 +23,7 @@ def exact(exported):
 
 @pytest.fixture(scope='module')
 def lm():
-    directory = str(GOLDEN / 'openai_checkpoint')
-    hparams = checkpoint.read_hparams(directory)
-    return model.GPT2(hparams, checkpoint.load(checkpoint.latest(directory), hparams))
+    return recorded()
 
 
 @pytest.fixture(scope='module')

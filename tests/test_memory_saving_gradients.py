@@ -425,7 +425,10 @@ print(status('VmHWM') - before)
 """
 
 
-@pytest.mark.skipif(not pathlib.Path('/proc/self/status').exists(), reason='this is not Linux')
+@pytest.mark.skipif(
+    not pathlib.Path('/proc/self/status').exists(),
+    reason='no /proc to say how much memory was needed',
+)
 @pytest.mark.parametrize('mode', ['plain', 'jit'])
 def test_less_memory_is_used(mode):
     everything, some = (float(run(DEEP_NETWORK, kind, mode)) for kind in ('plain', 'memory'))
