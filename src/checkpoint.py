@@ -35,32 +35,6 @@ def read_hparams(directory):
     return hparams
 
 
-def latest(directory):
-    """The prefix of the checkpoint that `directory/checkpoint` names, or None where none is named.
-
-    Files may have been copied together with their `checkpoint` file: a path that led elsewhere
-    is looked for in `directory`, and where the latest did not come along, the one before it.
-    """
-    latest_name, *kept = _named(directory) or [None]
-    for name in filter(None, [latest_name, *reversed(kept)]):
-        for prefix in (name, os.path.basename(name)):
-            if os.path.exists(os.path.join(directory, f'{prefix}.index')):
-                return os.path.join(directory, prefix)
-    return latest_name and os.path.join(directory, latest_name)
-
-
-def _named(directory):
-    """What the file `checkpoint` names: the latest, then all that are kept, oldest first."""
-    path = os.path.join(directory, 'checkpoint')
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding='utf-8') as file:
-        named = re.findall(r'^(?:all_)?model_checkpoint_paths?: "(.*)"$', file.read(), re.MULTILINE)
-    if not named:
-        raise ValueError(f'{path} names no checkpoint; it should say model_checkpoint_path: "…"')
-    return named
-
-
 def counter_of(prefix):
     """The N of …/model-N, or what the file `counter` beside it says, or 0."""
     if number := re.search(r'^model-(\d+)', os.path.basename(prefix)):
@@ -171,7 +145,7 @@ def save(directory, counter, params, state, model_dir, write_more=lambda prefix:
 
 def _kept(directory):
     """The names of this directory's own checkpoints, oldest first."""
-    return [name for name in _named(directory)[1:] if os.sep not in name]
+    return [name for name in model_directory.named(directory)[1:] if os.sep not in name]
 
 
 def _copy_aside(directory, name, kept):

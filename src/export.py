@@ -64,7 +64,7 @@ def export(config):
     hparams = checkpoint.read_hparams(directory)
     if config.format == 'litert':
         require_room(hparams, config.dtype)
-    prefix = checkpoint.latest(directory)
+    prefix = model_directory.latest(directory)
     print('Loading checkpoint', prefix, file=sys.stderr)
     date = _date(f'{prefix}.index')  # before it is read: what is saved meanwhile is newer
     params = checkpoint.load(prefix, hparams)

@@ -41,7 +41,7 @@ def load(model_name=model_directory.DEFAULT, models_dir='models', adapters=None)
     directory = model_directory.find(model_name, models_dir)
     enc = encoder.get_encoder('', directory)
     hparams = checkpoint.read_hparams(directory)
-    prefix = checkpoint.latest(directory)
+    prefix = model_directory.latest(directory)
     print('Loading checkpoint', prefix, file=sys.stderr)
     params = checkpoint.load(prefix, hparams)
     if adapters:

@@ -76,10 +76,14 @@ def product(x, w):  # [rows, nx], [nx, nf] -> [rows, nf]
 
 
 def conv1d(x, params):  # [batch, sequence, nx] -> [batch, sequence, nf]
-    """A linear layer; OpenAI stores `w` as a convolution of width one, [1, nx, nf]."""
+    """A linear layer; OpenAI stores `w` as a convolution of width one, [1, nx, nf].
+
+    The product is made in the type of `w`, the rest in that of x.
+    """
     *start, nx = shape_list(x)
     _, _, nf = params['w'].shape
-    c = product(tf.reshape(x, [-1, nx]), tf.reshape(params['w'], [nx, nf]))
+    w = tf.reshape(params['w'], [nx, nf])
+    c = tf.cast(product(tf.cast(tf.reshape(x, [-1, nx]), w.dtype), w), x.dtype)
     return tf.reshape(tf.nn.bias_add(c, params['b']), [*start, nf])
 
 
@@ -202,12 +206,14 @@ def transformer(hparams, params, X, past=None, *, block=block):
 
 
 def logits_of(h, params):  # [..., features] -> [..., vocab]
+    wte = params['wte']
+    h = tf.cast(h, wte.dtype)
     if h.shape[:-1].num_elements() != 1:
-        return tf.matmul(h, params['wte'], transpose_b=True)
-    vocab, nx = params['wte'].shape  # shared among cores as in product
-    wte = tf.reshape(params['wte'], [parts_of(vocab), -1, nx])
+        return tf.cast(tf.matmul(h, wte, transpose_b=True), tf.float32)
+    vocab, nx = wte.shape  # shared among cores as in product
+    wte = tf.reshape(wte, [parts_of(vocab), -1, nx])
     logits = tf.matmul(tf.broadcast_to(h, [wte.shape[0], 1, nx]), wte, transpose_b=True)
-    return tf.reshape(logits, [*h.shape[:-1], vocab])
+    return tf.cast(tf.reshape(logits, [*h.shape[:-1], vocab]), tf.float32)
 
 
 def model(hparams, params, X, past=None):

@@ -5,6 +5,7 @@ checkpoint. A run directory of the trainer holds the same, so its path is a mode
 """
 
 import os
+import re
 import sys
 
 # OpenAI renamed its two smaller models when it counted their parameters again, as the README of
@@ -69,6 +70,32 @@ def names(models_dir, needs=WHOLE):
     if not os.path.isdir(models_dir):
         return []
     return sorted(n for n in os.listdir(models_dir) if _has(os.path.join(models_dir, n), needs))
+
+
+def latest(directory):
+    """The prefix of the checkpoint that `directory/checkpoint` names, or None where none is named.
+
+    Files may have been copied together with their `checkpoint` file: a path that led elsewhere
+    is looked for in `directory`, and where the latest did not come along, the one before it.
+    """
+    latest_name, *kept = named(directory) or [None]
+    for name in filter(None, [latest_name, *reversed(kept)]):
+        for prefix in (name, os.path.basename(name)):
+            if os.path.exists(os.path.join(directory, f'{prefix}.index')):
+                return os.path.join(directory, prefix)
+    return latest_name and os.path.join(directory, latest_name)
+
+
+def named(directory):
+    """What the file `checkpoint` names: the latest, then all that are kept, oldest first."""
+    path = os.path.join(directory, 'checkpoint')
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding='utf-8') as file:
+        names = re.findall(r'^(?:all_)?model_checkpoint_paths?: "(.*)"$', file.read(), re.MULTILINE)
+    if not names:
+        raise ValueError(f'{path} names no checkpoint; it should say model_checkpoint_path: "…"')
+    return names
 
 
 def _has(path, needs):

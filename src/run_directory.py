@@ -4,7 +4,7 @@ import itertools
 import os
 import sys
 
-from . import checkpoint
+from . import model_directory
 
 
 def of(config):
@@ -24,17 +24,17 @@ def checkpoint_to_restore(config, model_dir):
     where = config.restore_from
     if where == 'scratch':
         return None
-    if where == 'latest' and (prefix := checkpoint.latest(of(config))):
+    if where == 'latest' and (prefix := model_directory.latest(of(config))):
         return prefix
     if where in ('latest', 'fresh'):
-        if prefix := checkpoint.latest(model_dir):
+        if prefix := model_directory.latest(model_dir):
             return prefix
         raise ValueError(
             f'{model_dir} has no checkpoint. Download one with download_model.py, '
             'or begin with random weights: --restore_from scratch'
         )
     without_extension = os.path.splitext(where)[0]
-    for prefix in (checkpoint.latest(where), where, without_extension):
+    for prefix in (model_directory.latest(where), where, without_extension):
         if prefix and os.path.exists(f'{prefix}.index'):
             return prefix
     raise ValueError(
@@ -48,7 +48,7 @@ def set_aside(config):
     checkpoints, samples = of(config), of_samples(config)
     has_samples = os.path.isdir(samples) and os.listdir(samples)
     for directory, is_used in (
-        (checkpoints, checkpoint.latest(checkpoints)),
+        (checkpoints, model_directory.latest(checkpoints)),
         (samples, has_samples),
     ):
         if is_used:

@@ -18,6 +18,7 @@ from . import (
     load_dataset,
     lora,
     model,
+    model_directory,
     progress,
     run_directory,
     schedule,
@@ -69,7 +70,7 @@ class Run:
 
     def resume(self, prefix):
         """Go on behind `prefix` if it is this run's; otherwise begin, with empty directories."""
-        if prefix and prefix == checkpoint.latest(run_directory.of(self.config)):
+        if prefix and prefix == model_directory.latest(run_directory.of(self.config)):
             self.state.counter = checkpoint.counter_of(prefix) + 1
             tensors = checkpoint.load_state(prefix)
             if tensors:

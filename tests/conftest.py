@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import checkpoint, encoder, export, model
+from src import checkpoint, encoder, export, model, model_directory
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 ROOT = GOLDEN.parent.parent
@@ -59,7 +59,7 @@ def tiny():
 def recorded():
     directory = str(GOLDEN / 'openai_checkpoint')
     hparams = checkpoint.read_hparams(directory)
-    return model.GPT2(hparams, checkpoint.load(checkpoint.latest(directory), hparams))
+    return model.GPT2(hparams, checkpoint.load(model_directory.latest(directory), hparams))
 
 
 @pytest.fixture(scope='session')

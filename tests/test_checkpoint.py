@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import checkpoint, model
+from src import checkpoint, model, model_directory
 
 HPARAMS = model.HParams(97, n_ctx=32, n_embd=24, n_head=3, n_layer=3)
 
@@ -46,7 +46,7 @@ def model_dir(models_dir):
 def test_what_is_saved_is_loaded(tmp_path, model_dir):
     params = numbered()
     save(tmp_path / 'run', 10, model_dir, params, step=tf.constant(3), text=tf.constant('x'))
-    prefix = checkpoint.latest(tmp_path / 'run')
+    prefix = model_directory.latest(tmp_path / 'run')
     assert prefix == str(tmp_path / 'run' / 'model-10')
     assert same(checkpoint.load(prefix, HPARAMS), params)
     assert checkpoint.load_state(prefix) == {'step': 3, 'text': b'x'}
@@ -62,9 +62,9 @@ def test_names_and_shapes_are_openais(tmp_path, model_dir):
 
 
 def test_openais_checkpoint_needs_no_meta(model_dir):
-    whole = checkpoint.load(checkpoint.latest(model_dir), HPARAMS)
+    whole = checkpoint.load(model_directory.latest(model_dir), HPARAMS)
     (model_dir / 'model.ckpt.meta').unlink()
-    assert same(checkpoint.load(checkpoint.latest(model_dir), HPARAMS), whole)
+    assert same(checkpoint.load(model_directory.latest(model_dir), HPARAMS), whole)
 
 
 def test_a_run_directory_has_the_files_of_shepperds_and_is_a_model_directory(tmp_path, model_dir):
@@ -118,7 +118,7 @@ def test_files_that_are_not_ours_stay(tmp_path, model_dir):
 def test_a_checkpoint_is_written_anew_under_its_own_name(tmp_path, model_dir):
     save(tmp_path / 'run', 10, model_dir, numbered(0.25), state=tf.constant(1))
     save(tmp_path / 'run', 10, model_dir, numbered(0.5), state=tf.constant(2))
-    prefix = checkpoint.latest(tmp_path / 'run')
+    prefix = model_directory.latest(tmp_path / 'run')
     assert same(checkpoint.load(prefix, HPARAMS), numbered(0.5))
     assert checkpoint.load_state(prefix) == {'state': 2}
     assert not list((tmp_path / 'run').glob('*before*'))
@@ -133,16 +133,9 @@ def test_copied_files_are_found_whatever_path_checkpoint_names(tmp_path, model_d
         shutil.copy(path, copy)
     text = (tmp_path / 'run' / 'checkpoint').read_text()
     (copy / 'checkpoint').write_text(text)
-    assert checkpoint.latest(copy) == str(copy / 'model-1000')
+    assert model_directory.latest(copy) == str(copy / 'model-1000')
     (copy / 'checkpoint').write_text('model_checkpoint_path: "/elsewhere/run1/model-1000"\n')
-    assert checkpoint.latest(copy) == str(copy / 'model-1000')
-
-
-def test_a_directory_without_a_checkpoint_has_none(tmp_path):
-    assert checkpoint.latest(tmp_path) is None
-    (tmp_path / 'checkpoint').write_text('')
-    with pytest.raises(ValueError, match='names no checkpoint'):
-        checkpoint.latest(tmp_path)
+    assert model_directory.latest(copy) == str(copy / 'model-1000')
 
 
 def damaged(directory):
@@ -167,7 +160,7 @@ def damaged(directory):
 )
 def test_damaged_files_are_named(model_dir, how):
     damage, message = damaged(model_dir)[how]
-    prefix = checkpoint.latest(model_dir)
+    prefix = model_directory.latest(model_dir)
     damage()
     with pytest.raises(ValueError, match=message) as error:
         checkpoint.load(prefix, HPARAMS)
@@ -188,7 +181,7 @@ def test_shapes_that_disagree_with_hparams_are_named(model_dir, size, message):
     (model_dir / 'hparams.json').write_text(json.dumps({**hparams, **size}))
     with pytest.raises(ValueError, match=message):
         hparams = checkpoint.read_hparams(model_dir)
-        checkpoint.load(checkpoint.latest(model_dir), hparams)
+        checkpoint.load(model_directory.latest(model_dir), hparams)
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{"n_ctx": 8}', '{"n_vocab": "97"}', '<Error/>'])
@@ -234,7 +227,7 @@ def test_killed_at_any_moment_the_last_complete_checkpoint_is_restored(tmp_path,
     for delay in np.random.default_rng(0).uniform(0, 0.2, size=30):
         time.sleep(delay)
         saver.send_signal(signal.SIGSTOP)  # as good as killed: what is on disk is what is there
-        prefix = checkpoint.latest(tmp_path / 'run')
+        prefix = model_directory.latest(tmp_path / 'run')
         counter = checkpoint.counter_of(prefix)
         assert same(checkpoint.load(prefix, HPARAMS), numbered(counter))
         assert checkpoint.load_state(prefix) == {'state': counter}

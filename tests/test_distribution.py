@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 from test_training import place, same, scalars, train, weights  # noqa: F401
 
-from src import checkpoint, distribution, train_config, training
+from src import checkpoint, distribution, model_directory, train_config, training
 
 ROOT = pathlib.Path(__file__).parent.parent
 THREADS = {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
@@ -152,7 +152,7 @@ def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):  #
                            'its last checkpoint')  # fmt: skip
 
     # A checkpoint on the way has a number more than it has steps.
-    last = checkpoint.counter_of(checkpoint.latest('checkpoint/parts'))
+    last = checkpoint.counter_of(model_directory.latest('checkpoint/parts'))
     assert last > int(saved[1])
     assert [end[0] for end in Workers(place, place, run_name='parts', steps=6).end()] == [0, 0]
     workers = Workers(place, place, run_name='whole', steps=last + 5)

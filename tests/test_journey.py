@@ -11,6 +11,7 @@ from src import (
     lean_block,
     load_dataset,
     model,
+    model_directory,
     optimizer,
     sample,
 )
@@ -38,7 +39,7 @@ def test_the_journey_of_a_sentence(models_dir, tmp_path):
 
     # 4 batch -> logits: for each token, how likely each of 97 is to follow
     hparams = checkpoint.read_hparams(model_dir)
-    params = checkpoint.load(checkpoint.latest(model_dir), hparams)
+    params = checkpoint.load(model_directory.latest(model_dir), hparams)
     logits = model.model(hparams, params, batch)['logits']
     assert logits.shape == [1, 8, 97]
 
@@ -73,7 +74,7 @@ def test_the_journey_of_a_sentence(models_dir, tmp_path):
     # 8 weights -> files, 9 files -> weights
     run_dir = str(tmp_path / 'run')
     checkpoint.save(run_dir, 1, params, {'step': tf.constant(1)}, model_dir)
-    again = checkpoint.load(checkpoint.latest(run_dir), checkpoint.read_hparams(run_dir))
+    again = checkpoint.load(model_directory.latest(run_dir), checkpoint.read_hparams(run_dir))
     for name, variable in model.by_name(again).items():
         assert np.array_equal(variable, variables[name])
 

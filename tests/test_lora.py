@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import checkpoint, lean_block, lora, model, train_config, train_step
+from src import checkpoint, lean_block, lora, model, model_directory, train_config, train_step
 
 TOKENS = np.random.default_rng(0).integers(0, 97, [1, 2, 16])
 
@@ -27,7 +27,7 @@ def adapted(tiny_prefix):
 @pytest.fixture
 def tiny_prefix(models_dir):
     directory = str(models_dir / 'tiny')
-    return checkpoint.latest(directory), checkpoint.read_hparams(directory)
+    return model_directory.latest(directory), checkpoint.read_hparams(directory)
 
 
 def whole(branches):
@@ -146,7 +146,7 @@ def test_a_merged_checkpoint_in_branches_is_an_ordinary_one(adapted, tiny_prefix
         str(tmp_path / 'run'), 7, lora.merged(lm.params, 2.0), {'x': 1}, prefix.rpartition('/')[0],
         write_more=lambda prefix: lora.write(prefix + lora.SUFFIX, lm.params, 6.0, ''),
     )  # fmt: skip
-    loaded = model.by_name(checkpoint.load(checkpoint.latest(str(tmp_path / 'run')), hparams))
+    loaded = model.by_name(checkpoint.load(model_directory.latest(str(tmp_path / 'run')), hparams))
     expected = model.by_name(whole(lora.merged(lm.params, 2.0)))
     assert all(np.array_equal(loaded[name], expected[name]) for name in loaded)
     assert (tmp_path / 'run' / 'model-7.adapters.npz').exists()

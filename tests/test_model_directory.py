@@ -85,3 +85,10 @@ def test_missing_files_are_named(tmp_path, put):
     put('124M', ('hparams.json', 'checkpoint'))
     with pytest.raises(ValueError, match='124M has no encoder.json and no vocab.bpe. Download'):
         find(tmp_path, '124M')
+
+
+def test_a_directory_without_a_checkpoint_has_none(tmp_path):
+    assert model_directory.latest(tmp_path) is None
+    (tmp_path / 'checkpoint').write_text('')
+    with pytest.raises(ValueError, match='names no checkpoint'):
+        model_directory.latest(tmp_path)

@@ -18,6 +18,7 @@ from src import (
     generation,
     load_dataset,
     model,
+    model_directory,
     train_config,
     training,
     training_loop,
@@ -178,7 +179,7 @@ def test_a_checkpoint_on_the_way_holds_the_steps_before_it(place):
     train(steps=5, save_every=2)
     train(steps=3, run_name='three')
     assert same(weights('checkpoint/run1/model-4'), weights('checkpoint/three/model-3'))
-    assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-5'
+    assert model_directory.latest('checkpoint/run1') == 'checkpoint/run1/model-5'
 
 
 def test_fresh_begins_anew_and_keeps_what_was(place, capsys):
@@ -189,8 +190,8 @@ def test_fresh_begins_anew_and_keeps_what_was(place, capsys):
     assert out.count('[1 | ') == 2
     assert 'checkpoint/run1 is kept as checkpoint/run1.1\n' in err
     assert 'samples/run1 is kept as samples/run1.1\n' in err
-    assert checkpoint.latest('checkpoint/run1.1') == 'checkpoint/run1.1/model-2'
-    assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-1'
+    assert model_directory.latest('checkpoint/run1.1') == 'checkpoint/run1.1/model-2'
+    assert model_directory.latest('checkpoint/run1') == 'checkpoint/run1/model-1'
     assert sorted(os.listdir('samples/run1.1')) == ['samples-1', 'samples-2']
 
 
@@ -375,7 +376,7 @@ def test_a_checkpoint_that_cannot_be_written_on_the_way_does_not_end_the_run(
     train(steps=3, save_every=2)
     out, err = capsys.readouterr()
     assert 'No space left on device. Training goes on\n' in err
-    assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-3'
+    assert model_directory.latest('checkpoint/run1') == 'checkpoint/run1/model-3'
 
 
 def test_steps_that_cannot_be_made_are_skipped_and_end_the_run(place, capsys):
@@ -384,7 +385,7 @@ def test_steps_that_cannot_be_made_are_skipped_and_end_the_run(place, capsys):
     with pytest.raises(ValueError, match='not a number in 5 steps in a row.*--learning_rate'):
         train(steps=9, learning_rate=1e38, optimizer='sgd')  # one step, and all is infinite
     assert 'is skipped: its loss or gradient is not a number\n' in capsys.readouterr().err
-    assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-2'
+    assert model_directory.latest('checkpoint/run1') == 'checkpoint/run1/model-2'
     assert same(weights('checkpoint/run1/model-2'), before)
 
 
