@@ -136,7 +136,7 @@ def ctranslate2_int8(batch, length):
 
 
 def litert(batch, length, dtype='float32'):
-    from src import choose_numpy, export, litert, model, sample
+    from src import export, litert, model, sample_numpy
 
     hparams = model.default_hparams()
     hparams.override_from_dict(SHAPE)
@@ -146,13 +146,13 @@ def litert(batch, length, dtype='float32'):
             path, hparams, model.init_params(hparams, seed=0), dtype, time.time_ns()
         )
         lm = litert.LiteRT(path)
-    uniforms = sample.uniforms_for(0, [0], length)[0]
+    uniforms = sample_numpy.uniforms_for(0, [0], length)[0]
 
     def one():
         tokens, logits = prompt(), None
         for uniform in uniforms:
             logits = lm.start(tokens) if logits is None else lm.step(tokens[-1])
-            tokens.append(choose_numpy.choose(logits, uniform, temperature=1, top_k=TOP_K, top_p=1))
+            tokens.append(sample_numpy.choose(logits, uniform, temperature=1, top_k=TOP_K, top_p=1))
         return tokens
 
     return lambda: [one() for _ in range(batch)]  # one after the other: it has no batches

@@ -13,7 +13,7 @@
     speculative              the same samples with fewer calls, by a small model's proposals
     controls                 what shall not be said, or less often
     generation               a prompt to texts
-    litert, choose_numpy     logits and the next token again, without TensorFlow
+    litert, sample_numpy     logits and the next token again, without TensorFlow
     export, litert_graph     a checkpoint to files that other programs serve
     training                 which text, which weights; training_loop, step by step
 

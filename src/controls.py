@@ -1,23 +1,13 @@
 """What a text shall not say, or say less often: changes of logits before a token is drawn."""
 
-import typing
-
-import numpy as np
 import tensorflow as tf
 
-ANY = -1  # in place of a token: whatever it is
+from . import sample_config
+from .sample_config import ANY
 
 
-class Controls(typing.NamedTuple):
-    """All off as they are here.
-
-    What was said before is what the model still sees: at most n_ctx tokens, the prompt among them.
-    """
-
-    repetition_penalty: tf.Tensor | None = None  # [], above 1 against repeating
-    no_repeat_ngram: int = 0  # as many tokens in a row are never said twice
-    bias: tf.Tensor | None = None  # [vocab], added to the logits
-    banned: tf.Tensor | None = None  # [number, longest], phrases, with ANY in front of short ones
+class Controls(sample_config.Controls):
+    """Of tensors; sample.Rows applies them before each choice."""
 
     def applied(self, logits, tokens, known):
         """Logits as the controls will have them.
@@ -36,14 +26,6 @@ class Controls(typing.NamedTuple):
         if self.banned is not None:
             logits = without(logits, *completing(tokens, known, self.banned))
         return logits
-
-
-def phrases(lists):
-    """Lists of ids as an array for Controls.banned; None where there are none."""
-    if not lists:
-        return None
-    longest = max(map(len, lists))
-    return np.array([[ANY] * (longest - len(ids)) + list(ids) for ids in lists], np.int32)
 
 
 def penalized(logits, tokens, known, penalty):

@@ -27,6 +27,8 @@ def sample_model(
     top_p=1,
     models_dir='models',
     adapters=None,
+    engine='auto',
+    dtype=None,
     prefix=None,
     prefix_file=None,
     stream=False,
@@ -52,6 +54,10 @@ def sample_model(
         models_dir: path to the parent folder of the models' own
         adapters: String, the path of a model-N.adapters.npz that train.py --lora_rank wrote, to
             be added to the model's weights
+        engine: String, tensorflow, litert (on CPUs, faster and ready at once, what
+            `python -m src export` wrote), or auto (default): litert where that is up to date
+        dtype: String, of the weights: float32, bfloat16 or float16, which take half the memory,
+            or int8, of litert; if None (default), float32, or int8 where only that was exported
         prefix: String, what each sample begins with, or FILE: and the path of a text that is it
         prefix_file: String, the path of a text each line of which is a prefix; of each there are
             `nsamples` samples, one by itself
@@ -61,17 +67,16 @@ def sample_model(
         logprobs: Integer; above 0, `out` is JSON, a line for each sample, with the
             log-probability of each token and of as many likeliest ones in its place
     """
-    from . import (
-        generation,
-        token_logprobs,
-    )  # here, so that a mistyped flag is refused before TensorFlow loads
+    from . import generation  # here, so that a mistyped flag is refused at once
 
     if logprobs and not out:
         raise ValueError('logprobs are written to a file; give --out samples.jsonl as well')
     if stream and (out or prefix_file):
         raise ValueError('stream shows samples of one prefix on the terminal; leave out --stream')
     prompts = prefixes(prefix, prefix_file)
-    loaded = generation.load(model_name, models_dir, adapters)
+    if engine == 'auto' and (logprobs or config.num_beams):
+        engine = 'tensorflow'
+    loaded = generation.load(model_name, models_dir, adapters, engine, dtype)
     options = {'length': length, 'config': config, 'seed': seed}
     options |= {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
     options['nsamples'] = nsamples or (1 if prefix_file else 0)
@@ -85,6 +90,8 @@ def sample_model(
     with new_file(out) as file:
         for sample in samples:
             if logprobs:
+                from . import token_logprobs
+
                 tokens = token_logprobs.of_sample(loaded, sample, logprobs)
                 line = {'prompt': sample.prompt, 'text': sample.text, 'tokens': tokens}
                 print(json.dumps(line, ensure_ascii=False), file=file, flush=True)
@@ -128,6 +135,16 @@ if __name__ == '__main__':
     flags.run(
         flags.call_from_command_line,
         sample_model,
-        ['model_name', 'models_dir', 'adapters', 'prefix', 'prefix_file', 'out', 'sample_delim'],
+        [
+            'model_name',
+            'models_dir',
+            'adapters',
+            'engine',
+            'dtype',
+            'prefix',
+            'prefix_file',
+            'out',
+            'sample_delim',
+        ],
         sample_config.SampleConfig,
     )

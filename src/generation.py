@@ -8,45 +8,44 @@ for text in generation.generate(gpt2, 'The secret of', length=40, top_k=40, seed
 
 import dataclasses
 import itertools
-import sys
+import typing
 
 import numpy as np
-import tensorflow as tf
 import tqdm
 
-from . import beam, checkpoint, controls, encoder, lora, model, model_directory, sample
-from .sample_config import PLAIN
+from . import encoder, engines, model_directory, sample_numpy
+from .sample_config import END_OF_TEXT, PLAIN
 
 STEPS = 4  # tokens between two looks for a text that ends a sample,
 LONG_STEPS = 64  # or, where none does, at the keyboard
-END_OF_TEXT = '<|endoftext|>'
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
     """A model that is ready to speak."""
 
-    lm: model.GPT2
+    lm: typing.Any  # model.GPT2 or litert.LiteRT
     encoder: encoder.Encoder
 
 
-def load(model_name=model_directory.DEFAULT, models_dir='models', adapters=None):
+def load(
+    model_name=model_directory.DEFAULT,
+    models_dir='models',
+    adapters=None,
+    engine='auto',
+    dtype=None,
+):
     """The model of that name, or in that directory. Says on stderr which checkpoint it is.
 
     Args:
         adapters: the path of model-N.adapters.npz, what train.py --lora_rank taught this model.
+        engine, dtype: what computes, and in which numbers; see engines.load.
 
     Raises ValueError: no such model, or files that are damaged or do not fit together.
     """
     directory = model_directory.find(model_name, models_dir)
     enc = encoder.get_encoder('', directory)
-    hparams = checkpoint.read_hparams(directory)
-    prefix = model_directory.latest(directory)
-    print('Loading checkpoint', prefix, file=sys.stderr)
-    params = checkpoint.load(prefix, hparams)
-    if adapters:
-        lora.merge_into(params, adapters)
-    return Loaded(model.GPT2(hparams, params), enc)
+    return Loaded(engines.load(directory, adapters, engine, dtype), enc)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +91,7 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
             contexts,
             lengths,
             ended=(lambda ids: _ends(enc.decode(ids), stops) is not None) if stops else None,
-            controls=_controls(loaded, config),
+            controls=config.controls(enc, loaded.lm.hparams.n_vocab),
             **options,
         )
     for number, ids in grown:
@@ -117,12 +116,12 @@ def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=Non
     enc, stops, shown = loaded.encoder, config.stops(), 0
     context = _context(enc, prompt)
     length = _length(loaded.lm, prompt, context, length)
-    rows = sample.Rows(
+    rows = engines.rows(
         loaded.lm,
         [context],
         length,
-        sample.uniforms_for(seed, [number], length),
-        controls=_controls(loaded, config),
+        sample_numpy.uniforms_for(seed, [number], length),
+        controls=config.controls(enc, loaded.lm.hparams.n_vocab),
         **_checked(**options),
     )
     if config.include_prefix and prompt:
@@ -180,28 +179,6 @@ def _begun(text, stops):
     return max(sizes, default=0)
 
 
-def _controls(loaded, config):
-    """What changes the logits, or None if nothing does."""
-    enc, bias = loaded.encoder, np.zeros(loaded.lm.hparams.n_vocab, np.float32)
-    for text, number in config.biases().items():
-        bias[enc.encode(text)] += number
-    if config.suppress_endoftext and END_OF_TEXT in enc.encoder:
-        bias[enc.encoder[END_OF_TEXT]] = -np.inf
-    banned = []
-    if config.bad_words_file:
-        with open(config.bad_words_file, encoding='utf-8') as file:
-            words = [line.strip() for line in file if line.strip()]
-        banned = [enc.encode(space + word) for word in words for space in ('', ' ')]
-    penalty = config.repetition_penalty
-    made = controls.Controls(
-        repetition_penalty=tf.constant(penalty, tf.float32) if penalty != 1 else None,
-        no_repeat_ngram=config.no_repeat_ngram,
-        bias=tf.constant(bias) if bias.any() else None,
-        banned=tf.constant(controls.phrases(banned)) if banned else None,
-    )
-    return None if made == controls.Controls() else made
-
-
 def generate_tokens(lm, context, *, length, **options):
     """Arrays [sequence + length]: the context, a list of ids, each time continued anew.
 
@@ -235,11 +212,11 @@ def _grown(
         batch_size = min(batch_size, nsamples * len(contexts))
     while some := list(itertools.islice(todo, batch_size)):
         batch = some + some[-1:] * (batch_size - len(some))  # of one size, compiled once
-        rows = sample.Rows(
+        rows = engines.rows(
             lm,
             [contexts[i] for i, _ in batch],
             [lengths[i] for i, _ in batch],
-            [sample.uniforms_for(seed, [number], lengths[i])[0] for i, number in batch],
+            [sample_numpy.uniforms_for(seed, [number], lengths[i])[0] for i, number in batch],
             controls=controls,
             **options,
         )
@@ -267,6 +244,9 @@ def _numbers(nsamples):
 
 def _searched(loaded, contexts, lengths, num_beams, nsamples=0, **_):
     """As _grown: for each context the `nsamples` likeliest that were found, or all for 0."""
+    engines.require_tensorflow(loaded.lm, 'num_beams')
+    from . import beam
+
     for i, (context, length) in enumerate(zip(contexts, lengths, strict=True)):
         end = loaded.encoder.encoder.get(END_OF_TEXT)
         beams = beam.beam_search(loaded.lm, context, length=length, num_beams=num_beams, end=end)

@@ -27,6 +27,8 @@ def interact_model(
     top_p=1,
     models_dir='models',
     adapters=None,
+    engine='auto',
+    dtype=None,
     stream=None,
     config=sample_config.PLAIN,
 ):
@@ -48,12 +50,18 @@ def interact_model(
         models_dir: path to the parent folder of the models' own
         adapters: String, the path of a model-N.adapters.npz that train.py --lora_rank wrote, to
             be added to the model's weights
+        engine: String, tensorflow, litert (on CPUs, faster and ready at once, what
+            `python -m src export` wrote), or auto (default): litert where that is up to date
+        dtype: String, of the weights: float32, bfloat16 or float16, which take half the memory,
+            or int8, of litert; if None (default), float32, or int8 where only that was exported
         stream: True shows a text while it grows, False when it is done; if None (default), it
             grows on a terminal
     """
-    from . import generation  # here, so that a mistyped flag is refused before TensorFlow loads
+    from . import generation  # here, so that a mistyped flag is refused at once
 
-    loaded = generation.load(model_name, models_dir, adapters)
+    if engine == 'auto' and config.num_beams:
+        engine = 'tensorflow'
+    loaded = generation.load(model_name, models_dir, adapters, engine, dtype)
     options = {'length': length, 'config': config, 'seed': seed}
     options |= {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
     if stream is None:
@@ -100,6 +108,6 @@ if __name__ == '__main__':
     flags.run(
         flags.call_from_command_line,
         interact_model,
-        ['model_name', 'models_dir', 'adapters'],
+        ['model_name', 'models_dir', 'adapters', 'engine', 'dtype'],
         sample_config.SampleConfig,
     )

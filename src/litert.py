@@ -16,6 +16,7 @@ n and window are changed at will: that plans memory anew, and leaves the weights
 """
 
 import os
+import types
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class LiteRT:
     """A model and what it has read.
 
     Attributes:
-        n_ctx, n_vocab: the sizes of the model.
+        hparams: the sizes of the model that are asked for: n_ctx, n_vocab.
         length: how many tokens it has read.
     """
 
@@ -76,18 +77,26 @@ class LiteRT:
             for name in (result.removeprefix('new_') for result in outputs)
             if name in inputs
         }
-        self.length, self._shape = 0, None
+        self.length, self._shape, self._begun = 0, None, None
         self._fit(1)
-        self.n_ctx = int(self._results['n_ctx']())
-        self.n_vocab = self._results['logits']().shape[-1]
+        self.hparams = types.SimpleNamespace(
+            n_ctx=int(self._results['n_ctx']()), n_vocab=self._results['logits']().shape[-1]
+        )
 
-    def start(self, tokens):  # [sequence] -> [vocab]
-        """Forget what was read, read at least one token, and give the logits of the next."""
-        self.cut(0)
-        assert len(tokens), 'there is nothing to read'
-        for first in range(0, len(tokens), CHUNK):
-            logits = self._read(tokens[first : first + CHUNK])
-        return logits
+    def start(self, tokens):  # [sequence], a list -> [vocab]
+        """Forget what was read, read at least one token, and give the logits of the next.
+
+        What was started from last is not read again, so that many samples of one prompt read it
+        once. The last token is read by itself in any case: the logits are the same to the last bit.
+        """
+        *before, last = tokens
+        if before != self._begun or not self._shape:
+            self.length, self._shape, self._begun = 0, None, None  # whatever was interrupted
+            for first in range(0, len(before), CHUNK):
+                self._read(before[first : first + CHUNK])
+            self._begun = before
+        self.cut(len(before))
+        return self._read([last])
 
     def step(self, token):  # [] -> [vocab]
         """Read one token more, and give the logits of the next."""
@@ -96,13 +105,15 @@ class LiteRT:
     def cut(self, length):
         """Forget all but the first `length` tokens."""
         assert 0 <= length <= self.length
+        if length < len(self._begun or []):
+            self._begun = None
         self.length = length
         self._memory['mask_past']()[:, length:] = MASKED
 
     def _read(self, tokens):  # [n] -> [vocab]
         n, past = len(tokens), self.length
-        if past + n > self.n_ctx:
-            raise ValueError(f'{past} and {n} tokens do not fit into the window of {self.n_ctx}')
+        if past + n > (n_ctx := self.hparams.n_ctx):
+            raise ValueError(f'{past} and {n} tokens do not fit into the window of {n_ctx}')
         self._fit(n)
         self._memory['tokens']()[:] = tokens
         self._memory['positions']()[:] = np.arange(past, past + n)
@@ -121,6 +132,7 @@ class LiteRT:
         before = {}  # planning loses what is in memory
         if self.length:
             before = {name: self._memory[name]()[:, : self.length].copy() for name in self._past}
+        self._shape = None
         for name, shape in self._shapes(n, window).items():
             self._interpreter.resize_tensor_input(self._index[name], shape)
         self._interpreter.allocate_tensors()

@@ -115,7 +115,9 @@ def merge_into(params, path):
         rank = arrays[f'{name}/lora/b'].shape[0] if f'{name}/lora/b' in arrays else 0
         a = _fitting(arrays, f'{name}/lora/a', [n_in, rank], path)
         b = _fitting(arrays, f'{name}/lora/b', [rank, n_out], path)
-        linear['w'].assign_add(tf.matmul(a, b)[None] * (arrays['alpha'] / rank))
+        w = linear['w']
+        more = tf.matmul(a, b)[None] * (arrays['alpha'] / rank)
+        w.assign(tf.cast(tf.cast(w, tf.float32) + more, w.dtype))
 
 
 def _fitting(arrays, name, shape, path):

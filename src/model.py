@@ -66,25 +66,21 @@ def parts_of(size):
 
 
 def product(x, w):  # [rows, nx], [nx, nf] -> [rows, nf]
-    """tf.matmul; for a single row, which XLA would leave to one core, the sum of several."""
-    nx, nf = w.shape
-    if x.shape[0] != 1:
+    """tf.matmul in the type of w; for one row, which XLA leaves to one core, the sum of several."""
+    (rows, nx), nf = x.shape, w.shape[1]
+    x, parts = tf.cast(x, w.dtype), parts_of(nx)
+    if rows != 1:
         return tf.matmul(x, w)
-    parts = parts_of(nx)
     x, w = tf.reshape(x, [parts, 1, nx // parts]), tf.reshape(w, [parts, nx // parts, nf])
     return tf.reduce_sum(tf.matmul(x, w), axis=0)
 
 
 def conv1d(x, params):  # [batch, sequence, nx] -> [batch, sequence, nf]
-    """A linear layer; OpenAI stores `w` as a convolution of width one, [1, nx, nf].
-
-    The product is made in the type of `w`, the rest in that of x.
-    """
+    """A linear layer; OpenAI stores `w` as a convolution of width one, [1, nx, nf]."""
     *start, nx = shape_list(x)
     _, _, nf = params['w'].shape
-    w = tf.reshape(params['w'], [nx, nf])
-    c = tf.cast(product(tf.cast(tf.reshape(x, [-1, nx]), w.dtype), w), x.dtype)
-    return tf.reshape(tf.nn.bias_add(c, params['b']), [*start, nf])
+    c = product(tf.reshape(x, [-1, nx]), tf.reshape(params['w'], [nx, nf]))
+    return tf.reshape(tf.nn.bias_add(tf.cast(c, x.dtype), params['b']), [*start, nf])
 
 
 def split_heads(x, n_head):  # [batch, sequence, nx] -> [batch, heads, sequence, nx / heads]
@@ -206,14 +202,12 @@ def transformer(hparams, params, X, past=None, *, block=block):
 
 
 def logits_of(h, params):  # [..., features] -> [..., vocab]
-    wte = params['wte']
-    h = tf.cast(h, wte.dtype)
-    if h.shape[:-1].num_elements() != 1:
-        return tf.cast(tf.matmul(h, wte, transpose_b=True), tf.float32)
-    vocab, nx = wte.shape  # shared among cores as in product
-    wte = tf.reshape(wte, [parts_of(vocab), -1, nx])
-    logits = tf.matmul(tf.broadcast_to(h, [wte.shape[0], 1, nx]), wte, transpose_b=True)
-    return tf.cast(tf.reshape(logits, [*h.shape[:-1], vocab]), tf.float32)
+    wte, (*start, nx) = params['wte'], shape_list(h)
+    if h.shape[:-1].num_elements() == 1:  # shared among cores as in product
+        wte = tf.reshape(wte, [parts_of(wte.shape[0]), -1, nx])
+        h = tf.broadcast_to(h, [wte.shape[0], 1, nx])
+    logits = tf.matmul(tf.cast(h, wte.dtype), wte, transpose_b=True)
+    return tf.reshape(tf.cast(logits, tf.float32), [*start, params['wte'].shape[0]])
 
 
 def model(hparams, params, X, past=None):

@@ -106,16 +106,6 @@ def window_for(length, n_ctx):
     return min(n_ctx, max(SMALLEST_WINDOW, 1 << int(length - 1).bit_length()))
 
 
-def uniforms_for(seed, rows, length):
-    """The random numbers of some samples, [rows, length]; None takes fresh ones.
-
-    Those of a row follow from the seed and the row's number alone, and a longer sample begins with
-    the numbers of a shorter one.
-    """
-    seeds = [None if seed is None else [*np.atleast_1d(seed), row] for row in rows]
-    return np.stack([np.random.default_rng(s).random(length, np.float32) for s in seeds])
-
-
 class Rows:
     """Texts that grow together, each behind a prompt of its own and with random numbers of its own.
 
@@ -216,7 +206,7 @@ def sample_sequence(
         temperature: divides the logits; 0 takes the likeliest token.
         top_k: choose among the k likeliest tokens; 0 is all.
         top_p: then among the fewest that together reach the probability p; off at <= 0 and >= 1.
-        uniforms: [batch, length] numbers in [0, 1) that decide; see uniforms_for.
+        uniforms: [batch, length] numbers in [0, 1) that decide; None takes fresh ones.
 
     Returns an array [batch, sequence + length] of int32. See Rows for what is longer than n_ctx.
     """
@@ -224,7 +214,7 @@ def sample_sequence(
     if context is None:
         context = np.full([batch_size, 1], start_token)
     if uniforms is None:
-        uniforms = uniforms_for(None, range(len(context)), length)
+        uniforms = np.random.default_rng().random([len(context), length], np.float32)
     rows = Rows(lm, context, length, uniforms, temperature=temperature, top_k=top_k, top_p=top_p)
     rows.grow(length)
     return rows.tokens

@@ -2,8 +2,14 @@
 
 import dataclasses
 import json
+import typing
+
+import numpy as np
 
 from .flags import flag
+
+END_OF_TEXT = '<|endoftext|>'
+ANY = -1  # in place of a token: whatever it is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +73,48 @@ class SampleConfig:
         if not numbers:
             raise ValueError(f'logit_bias is {self.logit_bias}; it must be like \'{{" the": -2}}\'')
         return biases
+
+    def controls(self, enc, n_vocab):
+        """What changes the logits, or None if nothing does."""
+        bias = np.zeros(n_vocab, np.float32)
+        for text, number in self.biases().items():
+            bias[enc.encode(text)] += number
+        if self.suppress_endoftext and END_OF_TEXT in enc.encoder:
+            bias[enc.encoder[END_OF_TEXT]] = -np.inf
+        banned = []
+        if self.bad_words_file:
+            with open(self.bad_words_file, encoding='utf-8') as file:
+                words = [line.strip() for line in file if line.strip()]
+            banned = [enc.encode(space + word) for word in words for space in ('', ' ')]
+        if self.repetition_penalty == 1 and not (self.no_repeat_ngram or bias.any() or banned):
+            return None
+        penalty = self.repetition_penalty
+        return Controls(
+            repetition_penalty=np.array(penalty, np.float32) if penalty != 1 else None,
+            no_repeat_ngram=self.no_repeat_ngram,
+            bias=bias if bias.any() else None,
+            banned=phrases(banned),
+        )
+
+
+class Controls(typing.NamedTuple):
+    """What a text shall not say, or say less often. All off as they are here.
+
+    What was said before is what the model still sees: at most n_ctx tokens, the prompt among them.
+    """
+
+    repetition_penalty: np.ndarray | None = None  # [], above 1 against repeating
+    no_repeat_ngram: int = 0  # as many tokens in a row are never said twice
+    bias: np.ndarray | None = None  # [vocab], added to the logits
+    banned: np.ndarray | None = None  # [number, longest], phrases, with ANY in front of short ones
+
+
+def phrases(lists):
+    """Lists of ids as an array for Controls.banned; None where there are none."""
+    if not lists:
+        return None
+    longest = max(map(len, lists))
+    return np.array([[ANY] * (longest - len(ids)) + list(ids) for ids in lists], np.int32)
 
 
 def _require(config, name, kind, least, what):

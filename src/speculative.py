@@ -9,7 +9,7 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from . import sample
+from . import sample, sample_numpy
 
 
 class Sampled(typing.NamedTuple):
@@ -140,8 +140,9 @@ def sample_sequence(
         context: a list of ids to continue.
         length, temperature, top_k, top_p: as there; what both models say is cut off alike.
         uniforms: [3, length] numbers in [0, 1): the draft's, those that accept, and those that draw
-            what the draft did not propose; sample.uniforms_for(seed, range(3), length). They decide
-            together with `draft_tokens`, so that another number of these is another sample.
+            what the draft did not propose; sample_numpy.uniforms_for(seed, range(3), length).
+            They decide together with `draft_tokens`, so that another number of these is another
+            sample.
         draft_tokens: how many are proposed at a time.
 
     Returns Sampled. The last call may have accepted more than `length` leaves room for.
@@ -153,7 +154,7 @@ def sample_sequence(
     n_ctx, both = lm.hparams.n_ctx, min(lm.hparams.n_ctx, draft.hparams.n_ctx)
     known, end = len(context), len(context) + length
     if uniforms is None:
-        uniforms = sample.uniforms_for(None, range(3), length)
+        uniforms = sample_numpy.uniforms_for(None, range(3), length)
     tokens, numbers = np.zeros([1, n_ctx + 1], np.int32), np.zeros([3, n_ctx + 1])
     tokens[0, :known] = context
     numbers[:, known:end] = uniforms

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from . import engines
+
 
 def of_sample(loaded, sample, top):
     """The log-probability of each token, and the `top` likeliest in its place.
@@ -14,8 +16,9 @@ def of_sample(loaded, sample, top):
     Returns a list of dicts: id, text, logprob (in nats, before temperature, top_k, top_p and
     controls), and top, a list of the same without top.
 
-    Raises ValueError: the sample is longer than the model's window.
+    Raises ValueError: the sample is longer than the model's window, or the model is LiteRT's.
     """
+    engines.require_tensorflow(loaded.lm, 'logprobs')
     n_ctx, decode = loaded.lm.hparams.n_ctx, loaded.encoder.decode
     tokens = [*sample.context, *sample.ids]
     if len(tokens) > n_ctx + 1:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import controls, sample
+from src import controls, sample, sample_config
 
 VOCAB = 12
 OFF = float(tf.float32.min)
@@ -51,10 +51,10 @@ def test_no_ngram_is_repeated_as_a_loop_over_all_of_them_says(n):
 
 
 def test_the_last_token_of_a_banned_phrase_is_banned_behind_the_others():
-    banned = tf.constant(controls.phrases([[7], [1, 2], [3, 1, 4]]))
+    banned = tf.constant(sample_config.phrases([[7], [1, 2], [3, 1, 4]]))
     tokens = [[0, 1, 5], [3, 1, 5], [1, 3, 0], [1, 1, 2]]
     assert off(applied(tokens, [2, 2, 3, 1], banned=banned)) == [[2, 7], [2, 4, 7], [7], [2, 7]]
-    assert controls.phrases([]) is None
+    assert sample_config.phrases([]) is None
 
 
 def test_a_bias_is_added():

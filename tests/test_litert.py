@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, recorded
 
-from src import choose_numpy, litert, sample
+from src import litert, sample, sample_numpy
 
 TOKENS = np.random.default_rng(0).integers(0, 97, 32)
 
@@ -56,15 +56,15 @@ def test_the_likeliest_tokens_over_the_whole_window(exact, pieces, lm, sequence)
 
 
 def test_the_same_text_from_the_same_numbers(exact, lm):
-    uniforms = sample.uniforms_for(1, [0], 30)
+    uniforms = sample_numpy.uniforms_for(1, [0], 30)
     options = {'temperature': 0.9, 'top_k': 20, 'top_p': 0.8}
     texts = sample.sample_sequence(
         lm=lm, length=30, context=[TOKENS[:3]], uniforms=uniforms, **options
     )
     logits, tokens = exact.start(TOKENS[:3]), TOKENS[:3].tolist()
     for uniform in uniforms[0]:
-        tokens.append(choose_numpy.choose(logits, uniform, **options))
-        logits = exact.step(tokens[-1]) if len(tokens) <= exact.n_ctx else None
+        tokens.append(sample_numpy.choose(logits, uniform, **options))
+        logits = exact.step(tokens[-1]) if len(tokens) <= exact.hparams.n_ctx else None
     assert tokens == texts[0].tolist()
 
 
@@ -98,7 +98,7 @@ def test_int8_is_close(exported, pieces, expected):
 
 
 def test_sizes(exact):
-    assert (exact.n_ctx, exact.n_vocab) == (32, 97)
+    assert (exact.hparams.n_ctx, exact.hparams.n_vocab) == (32, 97)
 
 
 def test_the_window_has_an_end(exact):
@@ -149,9 +149,9 @@ def test_a_missing_package_is_said(exported, monkeypatch):
 
 FRESH = """
 import sys
-from src import choose_numpy, litert
+from src import sample_numpy, litert
 logits = litert.LiteRT(sys.argv[1]).start([1, 2, 3])
-print(choose_numpy.choose(logits, 0.5, temperature=None, top_k=0, top_p=None))
+print(sample_numpy.choose(logits, 0.5, temperature=None, top_k=0, top_p=None))
 assert 'tensorflow' not in sys.modules
 """
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import model, sample, speculative
+from src import model, sample, sample_numpy, speculative
 
 P = np.array([0.5, 0.2, 0.1, 0.0, 0.2])
 Q = np.array([0.1, 0.6, 0.0, 0.2, 0.1])
@@ -145,7 +145,7 @@ def following(lm, contexts, **settings):  # [batch, sequence] -> [batch, vocab],
 def test_texts_have_the_models_distribution(large, other):
     counts = np.zeros([7, 7])
     for seed in range(500):
-        uniforms = sample.uniforms_for(seed, range(3), 2)
+        uniforms = sample_numpy.uniforms_for(seed, range(3), 2)
         found = speculative.sample_sequence(
             lm=large, draft=other, context=PROMPT, length=2, uniforms=uniforms, **SETTINGS
         )
@@ -185,7 +185,7 @@ def by_the_book(lm, draft, length, uniforms, count):
 
 @pytest.mark.parametrize('seed', [1, 2, 3])
 def test_caches_are_cut_back_to_what_was_accepted(large, other, seed):
-    uniforms = sample.uniforms_for(seed, range(3), 20)
+    uniforms = sample_numpy.uniforms_for(seed, range(3), 20)
     large.calls.assign(0)
     found = speculative.sample_sequence(
         lm=large, draft=other, context=PROMPT, length=20, uniforms=uniforms, **SETTINGS
@@ -229,7 +229,7 @@ def test_a_longer_text_begins_with_the_shorter_one(large, other):
             draft=other,
             context=PROMPT,
             length=length,
-            uniforms=sample.uniforms_for(7, range(3), length),
+            uniforms=sample_numpy.uniforms_for(7, range(3), length),
             **SETTINGS,
         ).tokens.tolist()
         for length in (6, 15)

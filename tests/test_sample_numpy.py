@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import choose_numpy, sample
+from src import sample, sample_numpy
 
 
 def both(logits, uniforms, temperature, top_k, top_p):
@@ -13,7 +13,7 @@ def both(logits, uniforms, temperature, top_k, top_p):
         top_k=top_k, top_p=None if top_p is None else tf.constant(top_p, tf.float32),
     )  # fmt: skip
     options = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
-    ours = [choose_numpy.choose(*row, **options) for row in zip(logits, uniforms, strict=True)]
+    ours = [sample_numpy.choose(*row, **options) for row in zip(logits, uniforms, strict=True)]
     return theirs.numpy().tolist(), ours
 
 
@@ -44,6 +44,17 @@ def test_the_ends_of_the_numbers_give_the_ends_of_what_is_kept(uniform):
 
 def test_a_worked_example():
     logits = np.log(np.float32([0.1, 0.2, 0.3, 0.4]))
-    draw = {u: choose_numpy.choose(logits, u, temperature=1, top_k=0, top_p=None)
+    draw = {u: sample_numpy.choose(logits, u, temperature=1, top_k=0, top_p=None)
             for u in (0.05, 0.15, 0.31, 0.59, 0.61, 0.99)}  # fmt: skip
     assert list(draw.values()) == [0, 1, 2, 2, 3, 3]
+
+
+def test_the_numbers_of_a_row_do_not_depend_on_the_other_rows():
+    alone = [sample_numpy.uniforms_for(7, [row], 5)[0].tolist() for row in range(4)]
+    assert sample_numpy.uniforms_for(7, range(4), 5).tolist() == alone
+    assert sample_numpy.uniforms_for(7, [2], 9)[0, :5].tolist() == alone[2]
+    assert len({tuple(row) for row in alone}) == 4
+    assert (
+        sample_numpy.uniforms_for(None, [0], 5).tolist()
+        != sample_numpy.uniforms_for(None, [0], 5).tolist()
+    )
