@@ -14,6 +14,7 @@
     controls                 what shall not be said, or less often
     generation               a prompt to texts
     litert, sample_numpy     logits and the next token again, without TensorFlow
+    engines                  which of the two it is
     export, litert_graph     a checkpoint to files that other programs serve
     training                 which text, which weights; training_loop, step by step
 

@@ -131,7 +131,7 @@ class Step(tf.Module):
             )
             outputs |= {f'new_k{layer}': k, f'new_v{layer}': v}
         x = model.norm(tf.matmul(last, x), self.params['ln_f'])
-        return {**outputs, 'logits': model.logits_of(x, self.params)}
+        return {**outputs, 'logits': tf.matmul(x, self.params['wte'], transpose_b=True)}
 
     def signature(self):
         return self.__call__.get_concrete_function(**self.inputs())

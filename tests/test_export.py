@@ -176,3 +176,11 @@ def test_a_missing_model_is_one_line(models_dir):
 def test_the_flags(models_dir):
     arguments = ['--model_name', 'tiny', '--models_dir', str(models_dir), '--dtype', 'int8']
     assert flags.parse(export.ExportConfig, arguments) == config(models_dir, dtype='int8')
+
+
+def test_an_embedding_of_openais_vocabulary_is_rounded_once(tmp_path):
+    """Read row by row at the beginning and multiplied at the end, it has to be the same array."""
+    hparams = model.HParams(n_vocab=50257, n_ctx=8, n_embd=32, n_head=2, n_layer=1)
+    path = tmp_path / 'one.tflite'
+    export.write_tflite(str(path), hparams, model.init_params(hparams, seed=0), 'int8', 0)
+    assert 0 < path.stat().st_size - 50257 * (32 + export.SCALE) < 10**6
