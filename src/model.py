@@ -66,13 +66,13 @@ def parts_of(size):
 
 
 def product(x, w):  # [rows, nx], [nx, nf] -> [rows, nf]
-    """tf.matmul in the type of w; for one row, which XLA leaves to one core, the sum of several."""
+    """tf.matmul in the type of w; for a few rows, at which XLA is slow, the sum of several."""
     (rows, nx), nf = x.shape, w.shape[1]
     x, parts = tf.cast(x, w.dtype), parts_of(nx)
-    if rows != 1:
+    if rows is None or rows > 16:
         return tf.matmul(x, w)
-    x, w = tf.reshape(x, [parts, 1, nx // parts]), tf.reshape(w, [parts, nx // parts, nf])
-    return tf.reduce_sum(tf.matmul(x, w), axis=0)
+    x = tf.transpose(tf.reshape(x, [rows, parts, nx // parts]), [1, 0, 2])
+    return tf.reduce_sum(tf.matmul(x, tf.reshape(w, [parts, nx // parts, nf])), axis=0)
 
 
 def conv1d(x, params):  # [batch, sequence, nx] -> [batch, sequence, nf]
