@@ -2,14 +2,18 @@
 
     python benchmarks/sampling.py [OPENAI]
 
-Random weights, a prompt of 32 tokens, top_k 40. Each system runs in a process of its own. OPENAI is
-a checkout of openai/gpt-2, whose code is run on compat.v1 of TensorFlow 2; without it that line is
-left out, and said to be. See README.md.
+Random weights, the same for all, loaded from each one's own files; a prompt of 32 tokens, top_k 40.
+Each system runs in a process of its own, which also tells how long it takes from its start to its
+first token, and once it is warm. OPENAI is a checkout of openai/gpt-2, whose code is run on
+compat.v1 of TensorFlow 2; without it that line is left out, and said to be. See README.md.
 """
 
+import functools
 import json
 import os
+import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,35 +23,81 @@ import types
 
 import numpy as np
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.path.insert(0, ROOT)
 
 SHAPE = {'n_vocab': 50257, 'n_ctx': 1024, 'n_embd': 768, 'n_head': 12, 'n_layer': 12}  # 124M
 PROMPT, TOP_K = 32, 40
 SIZES, REPETITIONS = ((1, 64), (1, 512), (8, 64), (8, 512)), 2  # batch and new tokens; calls
 
 
+def prepare(place):
+    """Write the model into the folder `place`, once for each program that reads it."""
+    import ctranslate2
+    import torch
+    import transformers
+
+    from src import checkpoint, export, model
+
+    hparams = model.default_hparams()
+    hparams.override_from_dict(SHAPE)
+    params = model.init_params(hparams, seed=0)
+    source = os.path.join(place, 'architecture')
+    shutil.copytree(os.path.join(ROOT, 'tests', 'vocabulary'), source)
+    with open(os.path.join(source, 'hparams.json'), 'w', encoding='utf-8') as file:
+        json.dump(SHAPE, file)
+    ours = os.path.join(place, 'ours')
+    checkpoint.save(ours, 1, params, {'nothing': 0}, source)
+    for dtype in ('float32', 'int8'):
+        export.export(export.ExportConfig(model_name=ours, dtype=dtype))
+
+    lm = transformers.GPT2LMHeadModel(transformers.GPT2Config())  # its defaults are this shape
+    weights = {}
+    for name, value in model.by_name(params).items():  # the names are OpenAI's
+        name = 'transformer.' + name.removeprefix('model/').replace('/', '.')
+        name = re.sub(r'\.h(\d+)\.', r'.h.\1.', name)
+        name = re.sub(r'\.(w|g)$', '.weight', re.sub(r'\.b$', '.bias', name))
+        name = re.sub(r'(wte|wpe)$', r'\1.weight', name)
+        weights[name] = torch.tensor(
+            value.numpy().squeeze(0) if len(value.shape) == 3 else value.numpy()
+        )
+    missing, surplus = lm.load_state_dict(weights, strict=False)
+    assert missing == ['lm_head.weight'] and not surplus  # that is wte
+    lm.save_pretrained(os.path.join(place, 'transformers'))
+    converter = ctranslate2.converters.TransformersConverter(os.path.join(place, 'transformers'))
+    names = token_names()
+    converter.load_tokenizer = lambda *_: types.SimpleNamespace(  # random ids need no text
+        get_vocab=lambda: {name: i for i, name in enumerate(names)},
+        bos_token=names[-1], eos_token=names[-1], unk_token=names[-1],
+    )  # fmt: skip
+    converter.convert(os.path.join(place, 'ctranslate2'))
+
+
 def prompt():  # a list of ids
     return np.random.default_rng(0).integers(0, SHAPE['n_vocab'], PROMPT).tolist()
 
 
-# Each system is a function that gives back another, which samples: arrays [prompt + length].
+def token_names():
+    return [f't{i}' for i in range(SHAPE['n_vocab'])]
 
 
-def ours(batch, length):
-    from src import generation, model
+# Each system is a function that loads the model from `place` and gives back another, from a batch
+# and a length to samples: arrays [prompt + length].
 
-    hparams = model.default_hparams()
-    hparams.override_from_dict(SHAPE)
-    lm = model.GPT2(hparams, model.init_params(hparams, seed=0))
 
-    def sample():
+def ours(place, engine='tensorflow', dtype=None):
+    from src import generation
+
+    loaded = generation.load(os.path.join(place, 'ours'), engine=engine, dtype=dtype)
+
+    def sample(batch, length):
         options = {'length': length, 'nsamples': batch, 'batch_size': batch, 'top_k': TOP_K}
-        return list(generation.generate_tokens(lm, prompt(), **options))
+        return list(generation.generate_tokens(loaded.lm, prompt(), **options))
 
     return sample
 
 
-def openai(batch, length):
+def openai(place):
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -67,30 +117,33 @@ def openai(batch, length):
 
     hparams = model.default_hparams()
     hparams.override_from_dict(SHAPE)
-    context = v1.placeholder(tf.int32, [batch, None])
-    output = sample.sample_sequence(
-        hparams=hparams, length=length, context=context, batch_size=batch, top_k=TOP_K
-    )
     session = v1.Session()
-    session.run(v1.global_variables_initializer())
-    return lambda: session.run(output, {context: [prompt()] * batch})
+
+    @functools.cache
+    def graph(batch, length):
+        context = v1.placeholder(tf.int32, [batch, None])
+        output = sample.sample_sequence(
+            hparams=hparams, length=length, context=context, batch_size=batch, top_k=TOP_K
+        )
+        saver = v1.train.Saver()
+        saver.restore(session, v1.train.latest_checkpoint(os.path.join(place, 'ours')))
+        return context, output
+
+    def run(batch, length):
+        context, output = graph(batch, length)
+        return session.run(output, {context: [prompt()] * batch})
+
+    return run
 
 
-def pytorch_model():
+def transformers(place):
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2LMHeadModel
 
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config()).eval()  # its defaults are the 124M shape
+    lm = GPT2LMHeadModel.from_pretrained(os.path.join(place, 'transformers')).eval()
 
-
-def transformers(batch, length):
-    import torch
-
-    lm = pytorch_model()
-    context = torch.tensor([prompt()] * batch)
-
-    def sample():
+    def sample(batch, length):
+        context = torch.tensor([prompt()] * batch)
         return lm.generate(
             context,
             attention_mask=torch.ones_like(context),
@@ -104,26 +157,18 @@ def transformers(batch, length):
     return sample
 
 
-def ctranslate2(batch, length, dtype='float32'):
+def ctranslate2(place, dtype='float32'):
     import ctranslate2
 
-    names = [f't{i}' for i in range(SHAPE['n_vocab'])]
-    with tempfile.TemporaryDirectory() as place:
-        pytorch_model().save_pretrained(os.path.join(place, 'model'))
-        converter = ctranslate2.converters.TransformersConverter(os.path.join(place, 'model'))
-        converter.load_tokenizer = lambda *_: types.SimpleNamespace(  # random ids need no text
-            get_vocab=lambda: {name: i for i, name in enumerate(names)},
-            bos_token=names[-1], eos_token=names[-1], unk_token=names[-1],
-        )  # fmt: skip
-        converter.convert(os.path.join(place, 'converted'))
-        generator = ctranslate2.Generator(
-            os.path.join(place, 'converted'), compute_type=dtype, intra_threads=os.cpu_count()
-        )
-    start = [[names[i] for i in prompt()]] * batch
+    generator = ctranslate2.Generator(
+        os.path.join(place, 'ctranslate2'), compute_type=dtype, intra_threads=os.cpu_count()
+    )
+    names = token_names()
+    start = [names[i] for i in prompt()]
 
-    def sample():
+    def sample(batch, length):
         results = generator.generate_batch(
-            start, max_length=length, min_length=length, sampling_topk=TOP_K,
+            [start] * batch, max_length=length, min_length=length, sampling_topk=TOP_K,
             include_prompt_in_result=False, end_token=[],
         )  # fmt: skip
         return [prompt() + result.sequences_ids[0] for result in results]
@@ -131,81 +176,53 @@ def ctranslate2(batch, length, dtype='float32'):
     return sample
 
 
-def ctranslate2_int8(batch, length):
-    return ctranslate2(batch, length, 'int8')
-
-
-def litert(batch, length, dtype='float32'):
-    from src import export, litert, model, sample_numpy
-
-    hparams = model.default_hparams()
-    hparams.override_from_dict(SHAPE)
-    with tempfile.TemporaryDirectory() as place:
-        path = os.path.join(place, 'model.tflite')
-        export.write_tflite(
-            path, hparams, model.init_params(hparams, seed=0), dtype, time.time_ns()
-        )
-        lm = litert.LiteRT(path)
-    uniforms = sample_numpy.uniforms_for(0, [0], length)[0]
-
-    def one():
-        tokens, logits = prompt(), None
-        for uniform in uniforms:
-            logits = lm.start(tokens) if logits is None else lm.step(tokens[-1])
-            tokens.append(sample_numpy.choose(logits, uniform, temperature=1, top_k=TOP_K, top_p=1))
-        return tokens
-
-    return lambda: [one() for _ in range(batch)]  # one after the other: it has no batches
-
-
-def litert_int8(batch, length):
-    return litert(batch, length, 'int8')
-
-
 SYSTEMS = {
     'ours': ours,
     'OpenAI': openai,
     'transformers': transformers,
     'CTranslate2': ctranslate2,
-    'ours, LiteRT': litert,
-    'CTranslate2 int8': ctranslate2_int8,
-    'ours, LiteRT int8': litert_int8,
+    'ours, LiteRT': functools.partial(ours, engine='litert', dtype='float32'),
+    'CTranslate2 int8': functools.partial(ctranslate2, dtype='int8'),
+    'ours, LiteRT int8': functools.partial(ours, engine='litert', dtype='int8'),
 }
 
 
-def measure(name, batch, length):
-    """What a process measures of itself, as JSON on stdout."""
-    sample = SYSTEMS[name](batch, length)
-    seconds = []
+def measure(place, name, batch, length, started):
+    """What a process that was started at that time measures of itself, as JSON on stdout."""
+    sample = SYSTEMS[name](place)
+    sample(batch, 1)
+    result = {'start': time.time() - float(started), 'seconds': [], 'first': []}
     for _ in range(1 + REPETITIONS):
-        start = time.perf_counter()
-        samples = sample()
-        seconds.append(time.perf_counter() - start)
-        assert [len(tokens) for tokens in samples] == [PROMPT + length] * batch, [
-            len(t) for t in samples
-        ]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux -> GiB
-    print(json.dumps({'first': seconds[0], 'seconds': seconds[1:], 'peak': peak}))
+        for key, tokens in (('seconds', length), ('first', 1)):
+            begin = time.perf_counter()
+            samples = sample(batch, tokens)
+            result[key].append(time.perf_counter() - begin)
+            assert [len(each) for each in samples] == [PROMPT + tokens] * batch
+    result['peak'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB -> GiB
+    print(json.dumps(result))
 
 
-def run(*arguments):
+def run(place, *arguments):
     """`measure` in a process of its own."""
-    command = [sys.executable, os.path.realpath(__file__), *map(str, arguments)]
+    command = [sys.executable, os.path.realpath(__file__), place, *map(str, arguments)]
+    command.append(str(time.time()))
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def compare(batch, length, names):
+def compare(place, batch, length, names):
     ours_per_second = None
     for name in names:
-        result = run(name, batch, length)
-        per_second, fastest = (
-            batch * length / f(result['seconds']) for f in (statistics.median, min)
-        )
+        if name == 'OpenAI' and batch > 1:
+            print(f'{batch:5}  {length:6}  OpenAI             its top_p_logits fails on batches')
+            continue
+        result = run(place, name, batch, length)
+        warm = result['seconds'][1:]
+        per_second, fastest = (batch * length / f(warm) for f in (statistics.median, min))
         ours_per_second = ours_per_second or per_second
         print(
             f'{batch:5}  {length:6}  {name:17}  {per_second:8.1f}  {fastest:7.1f}  '
-            f'{per_second / ours_per_second:6.2f}  {result["first"]:12.1f}  '
-            f'{result["peak"]:8.2f}',
+            f'{per_second / ours_per_second:6.2f}  {result["start"]:7.2f}  '
+            f'{1000 * min(result["first"][1:]):8.0f}  {result["peak"]:8.2f}',
             flush=True,
         )
 
@@ -217,12 +234,20 @@ def main(openai_directory=None):
     else:
         names.remove('OpenAI')
         print('No checkout of openai/gpt-2 was given: OpenAI is left out', file=sys.stderr)
-    print('batch  length  system             tokens/s  fastest  x ours  first call s  peak GiB')
-    for batch, length in SIZES:
-        compare(batch, length, names)
+    with tempfile.TemporaryDirectory() as place:
+        prepared = [sys.executable, os.path.realpath(__file__), place, 'prepare']
+        subprocess.run(prepared, check=True)  # or its memory would be in the peak of all others
+        print('batch  length  system             tokens/s  fastest  x ours  start s  first ms  '
+              'peak GiB')  # fmt: skip
+        for batch, length in SIZES:
+            compare(place, batch, length, names)
 
 
 if __name__ == '__main__':
-    measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) == 4 else main(
-        *sys.argv[1:]
-    )
+    if sys.argv[2:] == ['prepare']:
+        prepare(sys.argv[1])
+    elif len(sys.argv) > 2:
+        place, name, batch, length, started = sys.argv[1:]
+        measure(place, name, int(batch), int(length), started)
+    else:
+        main(*sys.argv[1:])
