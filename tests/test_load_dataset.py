@@ -1,13 +1,11 @@
-import codecs
 import collections
 import json
-import os
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from src import load_dataset
+from src import dataset_config, load_dataset, text_files
 
 MARK = 50256
 
@@ -30,7 +28,9 @@ def test_chunks_are_shepperds_when_the_mark_is_literal(tmp_path, openais, golden
         for name in case['files']:
             path = tmp_path / str(number) / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(recorded['files'][name], encoding='utf-8', newline='')
+            # Shepperd reads a byte order mark as text; here the first is none, but a second is.
+            text = recorded['files'][name].replace('\ufeff', '\ufeff\ufeff')
+            path.write_text(text, encoding='utf-8', newline='')
         chunks = load_dataset.load_dataset(
             openais, str(tmp_path / str(number)), case['combine'], literal_endoftext=True
         )
@@ -54,21 +54,6 @@ def test_texts_are_joined_with_the_mark_until_they_are_long_enough(tmp_path, ope
 def test_the_mark_inside_a_text_is_one_token_too(tmp_path, openais):
     path = write(tmp_path, a='one<|endoftext|>two')
     assert lists(load_dataset.load_dataset(openais, path, 0)) == [[505, MARK, 11545]]
-
-
-def test_files_are_found_in_the_order_of_their_names(tmp_path):
-    for name in ('b.txt', 'a/z.txt', 'a/c/d', '.hidden/x.txt', 'a/.hidden', 'B.txt'):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text('x')
-    files = load_dataset.files_of(str(tmp_path))
-    assert [os.path.relpath(f, tmp_path) for f in files] == ['B.txt', 'a/c/d', 'a/z.txt', 'b.txt']
-    assert load_dataset.files_of(str(tmp_path / '*.txt')) == [
-        str(tmp_path / 'B.txt'),
-        str(tmp_path / 'b.txt'),
-    ]
-    assert load_dataset.files_of(str(tmp_path / '**' / 'd')) == [str(tmp_path / 'a' / 'c' / 'd')]
-    assert load_dataset.files_of(str(tmp_path / 'a' / '.hidden')) == [str(tmp_path / 'a/.hidden')]
 
 
 @pytest.mark.parametrize('name', ['none', 'none/*.txt', 'empty', ''])
@@ -100,7 +85,7 @@ NASTY = [
 @pytest.mark.parametrize('size', [1, 2, 3, 5, 7, 16, 61, 10**6])
 @pytest.mark.parametrize('literal', [False, True])
 def test_tokens_do_not_depend_on_where_blocks_end(tmp_path, openais, monkeypatch, size, literal):
-    monkeypatch.setattr(load_dataset, 'BLOCK', size)
+    monkeypatch.setattr(text_files, 'BLOCK', size)
     text = ''.join(NASTY)
     (tmp_path / 'text').write_bytes(text.encode('utf-8'))
     (chunk,) = load_dataset.load_dataset(
@@ -122,115 +107,19 @@ def test_a_large_file_needs_little_memory(tmp_path, small):
     (tmp_path / 'large').write_text(line * 300_000)  # 20 MB
     small.encode_to_numpy('')
     tracemalloc.start()
-    pieces = load_dataset.encoded(small, str(tmp_path / 'large'), 50000)
+    config = dataset_config.DatasetConfig()
+    pieces = load_dataset.encoded(small, str(tmp_path / 'large'), config)
     total = sum(len(tokens) for _, tokens in pieces)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert total == 300_000 * len(small.encode(line))
-    assert peak < 8 * load_dataset.BLOCK
-
-
-@pytest.mark.parametrize(
-    'encoding, text, suggested',
-    [
-        ('utf-16', 'Zwölf Boxkämpfer jagen Viktor.\n' * 9, 'utf_16'),
-        ('gb18030', '床前明月光，疑是地上霜。举头望明月，低头思故乡。\n' * 9, 'gb18030'),
-        ('cp1251', 'Съешь же ещё этих мягких французских булок, да выпей чаю.\n' * 9, 'cp1251'),
-    ],
-)
-def test_another_encoding_is_noticed_and_named(tmp_path, openais, encoding, text, suggested):
-    path = tmp_path / 'text'
-    path.write_bytes(text.encode(encoding))
-    with pytest.raises(ValueError, match=f'text: byte .* may be --encoding {suggested}'):
-        load_dataset.load_dataset(openais, str(path), 0)
-    (chunk,) = load_dataset.load_dataset(openais, str(path), 0, encoding)
-    assert openais.decode(chunk.tolist()) == text
-
-
-@pytest.mark.parametrize('at', [0, 100, 2**20 - 1, 2**20, 3 * 2**20])
-def test_the_offset_of_a_wrong_byte_is_told(tmp_path, small, at):
-    path = tmp_path / 'text'
-    path.write_bytes('ö'.encode() * (at // 2) + b'x' * (at % 2) + b'\xff more')
-    with pytest.raises(ValueError, match=f'byte 0xff at {at} is not utf-8'):
-        load_dataset.load_dataset(small, str(path), 0)
-
-
-def test_a_file_that_ends_inside_a_character_is_told(tmp_path, small):
-    (tmp_path / 'text').write_bytes(b'abc' + '中'.encode()[:2])
-    with pytest.raises(ValueError, match='byte 0xe4 at 3 is not utf-8'):
-        load_dataset.load_dataset(small, str(tmp_path / 'text'), 0)
-
-
-def test_a_file_that_is_no_text_is_told(tmp_path, small):
-    (tmp_path / 'picture').write_bytes(b'\x89PNG\r\n\x1a\n' + bytes(range(256)) * 30)
-    with pytest.raises(ValueError, match='byte 0x89 at 0 is not utf-8'):
-        load_dataset.load_dataset(small, str(tmp_path / 'picture'), 0)
+    assert peak < 8 * text_files.BLOCK
 
 
 @pytest.mark.parametrize('encoding', ['klingon', 'hex', ''])
 def test_an_encoding_that_is_none_is_told(tmp_path, small, encoding):
     with pytest.raises(ValueError, match='There is no encoding'):
         load_dataset.load_dataset(small, write(tmp_path, a='x'), 0, encoding)
-
-
-def test_a_byte_order_mark_goes_with_utf_8_sig(tmp_path, openais):
-    (tmp_path / 'text').write_bytes(codecs.BOM_UTF8 + b'one')
-    chunks = load_dataset.load_dataset(openais, str(tmp_path / 'text'), 0, 'utf-8-sig')
-    assert lists(chunks) == [[505]]
-
-
-def test_arrays_of_shepperds_encode_are_read(tmp_path, openais):
-    np.savez_compressed(
-        tmp_path / 'b.npz', np.array([1, 2, 50256]), np.array([3]), np.array([], int)
-    )
-    write(tmp_path, a='one')
-    chunks = load_dataset.load_dataset(openais, str(tmp_path), 0)
-    assert lists(chunks) == [[1, 2, 50256], [3], [505]]
-    assert {chunk.dtype for chunk in chunks} == {np.dtype(np.uint16)}
-
-
-@pytest.mark.parametrize(
-    'array, complaint',
-    [
-        (np.array([1.0]), r'tokens.npz: arr_0 is an array \(1,\) of float64'),
-        (np.array([[1]]), r'arr_0 is an array \(1, 1\) of int64'),
-        (np.array([5, 50257]), 'arr_0 has tokens from 5 to 50257, but the vocabulary goes from 0'),
-        (np.array([-1]), 'arr_0 has tokens from -1 to -1'),
-        (np.array([{}], dtype=object), 'tokens.npz is not an .npz file of tokens'),
-    ],
-)
-def test_arrays_that_are_no_tokens_are_told(tmp_path, openais, array, complaint):
-    np.savez(tmp_path / 'tokens.npz', array)
-    with pytest.raises(ValueError, match=complaint):
-        load_dataset.load_dataset(openais, str(tmp_path / 'tokens.npz'), 0)
-
-
-@pytest.mark.parametrize('content', [b'', b'text', b'PK\x03\x04 cut off'])
-def test_an_npz_that_is_none_is_told(tmp_path, small, content):
-    (tmp_path / 'x.npz').write_bytes(content)
-    with pytest.raises(ValueError, match='x.npz is not an .npz file of tokens'):
-        load_dataset.load_dataset(small, str(tmp_path), 0)
-
-
-def test_a_single_array_is_no_npz(tmp_path, small):
-    with open(tmp_path / 'x.npz', 'wb') as file:
-        np.save(file, np.array([1]))
-    with pytest.raises(ValueError, match='x.npz is not an .npz file of tokens'):
-        load_dataset.load_dataset(small, str(tmp_path), 0)
-
-
-def test_what_is_written_is_read(tmp_path, openais):
-    texts = write(tmp_path / 'texts', a='one', b='', c='two three', d='four' * 1000)
-    pieces = load_dataset.encoded(openais, texts, 5)
-    assert load_dataset.write_npz(str(tmp_path / 'out.npz'), pieces) == (
-        sum(map(len, load_dataset.load_dataset(openais, texts, 5))),
-        3,
-    )
-    with np.load(tmp_path / 'out.npz') as npz:
-        assert npz.files == ['arr_0', 'arr_1', 'arr_2']  # as numpy.savez names them
-    chunks = load_dataset.load_dataset(openais, str(tmp_path / 'out.npz'), 0)
-    assert lists(chunks) == lists(load_dataset.load_dataset(openais, texts, 5))
-    assert sorted(os.listdir(tmp_path)) == ['out.npz', 'texts']
 
 
 def test_every_window_inside_a_chunk_is_equally_likely():
