@@ -1,7 +1,8 @@
 """GPT-2 in TensorFlow 2, module by module, in the order in which a sentence passes through them.
 
     encoder                  text to tokens and back
-    text_files, token_files  files to text, files to tokens and back
+    text_files, tables       files to text, rows to texts
+    token_files              files to tokens and back
     load_dataset             files to chunks of tokens, chunks to windows
     model                    tokens to logits; the loss
     lean_block, fused_loss   the same block and loss for training, with less to remember

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from . import tables
 from .flags import flag
 
 
@@ -19,6 +20,22 @@ class DatasetConfig:
     )
     literal_endoftext: bool = flag(
         False, help='Read <|endoftext|> as seven ordinary tokens, as the original did'
+    )
+    column: str = flag(
+        None, metavar='NAME', help='The column of a table to read; the first, or text in .jsonl'
+    )
+    template: str = flag(
+        None, metavar='TEXT', help='Several columns as one text, as "{title}\\n{body}"'
+    )
+    line_by_line: bool = flag(False, help='Each line of a text file is a text of its own')
+    start_token: str = flag(
+        '<|startoftext|>', metavar='TOKEN', help='What is in front of each row of a table, or line'
+    )
+    end_token: str = flag('<|endoftext|>', metavar='TOKEN', help='What is behind it')
+    loss_on: str = flag(
+        'all',
+        choices=['all', 'completion'],
+        help='Learn all tokens, or those from the last column of --template on',
     )
 
     def dataset_options(self):
@@ -38,3 +55,12 @@ class DatasetConfig:
                 f'There is no encoding {self.encoding!r} for text; utf-8, utf-16, gb18030, '
                 'shift_jis and latin-1 are some that Python knows'
             ) from None
+        if self.template is not None:
+            tables.parsed(self.template)
+            if self.column:
+                raise ValueError('--column is one column, --template takes several; leave out one')
+        elif self.loss_on == 'completion':
+            raise ValueError(
+                '--loss_on completion is the last column of a template: --template "{question} '
+                '{answer}"'
+            )

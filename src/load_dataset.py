@@ -4,13 +4,14 @@ Text is read, decoded and encoded block by block, so that a file may be larger t
 is held is a few blocks, and the tokens in their narrowest type.
 """
 
+import itertools
 import os
 
 import numpy as np
 import regex
 import tqdm
 
-from . import dataset_config, text_files, token_files
+from . import dataset_config, tables, text_files, token_files
 
 SEPARATOR = '<|endoftext|>'
 
@@ -22,20 +23,26 @@ CUT = regex.compile(r'(?r)\S(?=\s)|\p{L}(?=[^\p{L}\s|])|\p{N}(?=[^\p{N}\s])')
 def load_dataset(enc, path, combine, encoding='utf-8', **options):
     """The tokens of a file, of all files in a directory, or of those that match a glob pattern.
 
+    A text file is one text. Of a table (.csv, .tsv, .jsonl) each row is a text of its own, encoded
+    by itself, with tokens around it; all rows of a file are in one chunk.
+
     Args:
         enc: what encodes, see encoder.Encoder.
-        path: text, or .npz files of encode.py or Shepperd's. Of a directory, files and folders
-            whose names begin with a dot are left out. Files are taken in the order of their names,
-            .npz before text.
-        combine: texts of fewer characters than this are joined, with `<|endoftext|>` behind each.
+        path: text, tables, or .npz files of encode.py or Shepperd's. Of a directory, files and
+            folders whose names begin with a dot are left out; of a .zip, too. Files are taken in
+            the order of their names, .npz before text.
+        combine: files of fewer characters than this are joined, with `<|endoftext|>` behind each
+            that is not in rows.
         encoding: of the text; line ends become '\\n'.
         options: the others of dataset_config.DatasetConfig.
 
-    Returns a list of arrays, [tokens], of the narrowest unsigned type that holds all ids.
+    Returns a list of arrays, [tokens], of the narrowest unsigned type that holds all ids. Where
+    tokens are not to be learnt (`loss_on` 'completion'), it is int32 and has ~id in their places,
+    which is negative.
 
     Raises:
-        ValueError: nothing there, not text in that encoding, or an .npz with anything but ids of
-            this vocabulary; the message names the file.
+        ValueError: nothing there, not text in that encoding, a row that cannot be read, or an .npz
+            with anything but ids of this vocabulary; the message names the file.
         OSError: a file cannot be read.
     """
     config = dataset_config.DatasetConfig(combine=combine, encoding=encoding, **options)
@@ -61,32 +68,71 @@ def encoded(enc, path, config):
                 yield number, tokens
                 number += 1
             progress.update(os.path.getsize(npz_path))
-        for chunk, pieces in token_files.chunks_of(joined(texts, config, progress)):
-            for text in blocks(pieces):
-                found = found or bool(text.replace(SEPARATOR, ''))
-                if text:
-                    yield number + chunk, enc.encode_to_numpy(text, config.literal_endoftext)
+        for chunk, rows in rows_of(joined(texts, config, progress)):
+            found = found or any((prompt + text).replace(SEPARATOR, '') for prompt, text in rows)
+            yield number + chunk, encode_rows(enc, rows, config)
     if not found:
         raise ValueError(f'There is no text in {path}')
 
 
+def encode_rows(enc, rows, config):
+    """[(prompt, text), …] -> [tokens], each encoded by itself; prompts are not to be learnt."""
+    parts = []
+    for prompt, text in rows:
+        if prompt:
+            tokens = enc.encode_to_numpy(prompt, config.literal_endoftext)
+            parts.append(~tokens.astype(np.int32))
+        parts.append(enc.encode_to_numpy(text, config.literal_endoftext))
+    dtype = np.int32 if config.loss_on == 'completion' else enc.dtype
+    return np.concatenate(parts).astype(dtype, copy=False)
+
+
 def joined(paths, config, progress):
-    """(number of the chunk, some of its text), in turn.
+    """(number of the chunk, some of its text, or some of its rows), in turn.
 
     Files are joined, with a separator behind each, until a chunk has `combine` characters; the file
-    that fills it has no separator behind it.
+    that fills it has no separator behind it. Rows have tokens around them, and nothing behind.
     """
     number = characters = 0
     for path in paths:
-        for _, text in text_files.texts_of(path, config.encoding, progress):
-            for block in text:
-                characters += len(block)
-                yield number, block
+        for name, text in text_files.texts_of(path, config.encoding, progress):
+            in_rows = tables.in_rows(name, config)
+            for piece in in_lists(tables.texts_of(name, text, config)) if in_rows else text:
+                characters += size_of(piece)
+                yield number, piece
             if characters >= config.combine:
                 number, characters = number + 1, 0
-            else:
+            elif not in_rows:
                 characters += len(SEPARATOR)
                 yield number, SEPARATOR
+
+
+def in_lists(rows):
+    """The same rows in lists of about as many characters as a block has."""
+    held, size = [], 0
+    for row in rows:
+        held.append(row)
+        size += size_of([row])
+        if size >= text_files.BLOCK:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
+def size_of(piece):
+    """The characters of a text, or of a list of rows."""
+    if isinstance(piece, str):
+        return len(piece)
+    return sum(len(prompt) + len(text) for prompt, text in piece)
+
+
+def rows_of(pieces):
+    """What `joined` gives -> (number of the chunk, [(prompt, text), …]), texts to encode alone."""
+    for number, chunk in token_files.chunks_of(pieces):
+        for is_text, run in itertools.groupby(chunk, key=lambda piece: isinstance(piece, str)):
+            for rows in ([('', text)] for text in blocks(run) if text) if is_text else run:
+                yield number, rows
 
 
 def blocks(texts):

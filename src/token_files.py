@@ -22,26 +22,42 @@ def chunks_of(pieces):
 
 
 def read_npz(path, enc):
-    """The arrays of an .npz file, in the type of the encoder, without those that are empty."""
+    """The arrays of an .npz file, [tokens], without those that are empty.
+
+    They are in the type of the encoder, or int32 where they have ids that are not to be learnt.
+
+    Raises ValueError: anything but ids of this vocabulary; the message names the file.
+    """
     try:
         with open(path, 'rb') as file, np.load(file, allow_pickle=False) as npz:
             arrays = dict(npz)
     except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f'{path} is not an .npz file of tokens: {error}') from None
     for name, tokens in arrays.items():
-        if tokens.ndim != 1 or tokens.dtype.kind not in 'iu':
-            raise ValueError(
-                f'{path}: {name} is an array {tokens.shape} of {tokens.dtype}; tokens are whole '
-                'numbers in a row'
-            )
-        allowed = f'the vocabulary goes from {min(enc.decoder)} to {max(enc.decoder)}'
-        if tokens.size and not min(enc.decoder) <= tokens.min() <= tokens.max() <= max(enc.decoder):
-            raise ValueError(
-                f'{path}: {name} has tokens from {tokens.min()} to {tokens.max()}, but {allowed}. '
-                'Encode the text with the vocabulary of this model: encode.py --model_name'
-            )
+        _require_row_of_numbers(f'{path}: {name}', tokens)
         if tokens.size:
-            yield tokens.astype(enc.dtype)
+            _require_ids(f'{path}: {name}', tokens, enc)
+            yield tokens.astype(np.int32 if tokens.min() < 0 else enc.dtype)
+
+
+def _require_row_of_numbers(name, tokens):
+    if tokens.ndim != 1 or tokens.dtype.kind not in 'iu':
+        raise ValueError(
+            f'{name} is an array {tokens.shape} of {tokens.dtype}; tokens are whole numbers in a '
+            'row'
+        )
+
+
+def _require_ids(name, tokens, enc):
+    """Raise ValueError where a number is neither an id nor, for one that is not learnt, ~id."""
+    first, last = min(enc.decoder), max(enc.decoder)
+    ids = tokens if tokens.min() >= 0 else np.maximum(tokens, ~tokens)
+    if ids.min() < first or ids.max() > last:
+        raise ValueError(
+            f'{name} has tokens from {tokens.min()} to {tokens.max()}, but the vocabulary goes '
+            f'from {first} to {last}. Encode the text with the vocabulary of this model: encode.py '
+            '--model_name'
+        )
 
 
 def write_npz(path, pieces):

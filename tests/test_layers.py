@@ -9,7 +9,7 @@ SRC = pathlib.Path(__file__).parent.parent / 'src'
 FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 
 LAYERS = [
-    {'encoder', 'text_files', 'token_files', 'model', 'sample', 'accumulate'}
+    {'encoder', 'text_files', 'tables', 'token_files', 'model', 'sample', 'accumulate'}
     | {'memory_saving_gradients', 'optimizer', 'events', 'flags', 'model_directory', 'fused_loss'}
     | {'schedule', 'memory', 'lora', 'distribution', 'controls', 'token_logprobs'}
     | {'choose_numpy', 'litert'},
@@ -39,7 +39,7 @@ def test_a_module_imports_only_from_lower_layers(path):
 
 @pytest.mark.parametrize(
     'stem',
-    ['encoder', 'text_files', 'token_files', 'load_dataset', 'flags', 'model_directory']
+    ['encoder', 'text_files', 'tables', 'token_files', 'load_dataset', 'flags', 'model_directory']
     + ['dataset_config', 'train_config', 'sample_config', 'litert', 'choose_numpy', '__main__'],
 )
 def test_what_needs_no_tensorflow_does_not_import_it(stem):

@@ -1,6 +1,9 @@
 import collections
+import csv
+import gzip
 import json
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -95,6 +98,96 @@ def test_tokens_do_not_depend_on_where_blocks_end(tmp_path, openais, monkeypatch
     assert chunk.tolist() == openais.encode_to_numpy(text, literal_endoftext=literal).tolist()
 
 
+def table(directory, *texts, name='table.csv', header='text'):
+    with open(directory / name, 'w', encoding='utf-8', newline='') as file:
+        csv.writer(file).writerows([[header], *([text] for text in texts)])
+    return str(directory / name)
+
+
+@pytest.mark.parametrize('size', [1, 7, 61, 10**6])
+@pytest.mark.parametrize(
+    'start, end', [('<|startoftext|>', '<|endoftext|>'), ('', ''), ('a', 'b ')]
+)
+@pytest.mark.parametrize('literal', [False, True])
+def test_each_row_is_encoded_by_itself(tmp_path, openais, monkeypatch, size, start, end, literal):
+    monkeypatch.setattr(text_files, 'BLOCK', size)
+    texts = [*NASTY, *'abc', ' d', 'ef']  # 'a' and 'b' would be one token if they were joined
+    options = {'start_token': start, 'end_token': end, 'literal_endoftext': literal}
+    chunks = load_dataset.load_dataset(openais, table(tmp_path, *texts), 0, **options)
+    rows = [start + text.replace('\r\n', '\n') + end for text in texts]
+    assert lists(chunks) == [
+        [i for row in rows for i in openais.encode_to_numpy(row, literal_endoftext=literal)]
+    ]
+
+
+def test_lines_are_encoded_as_rows_are(tmp_path, openais):
+    texts = [' one', 'two', '三']
+    (tmp_path / 'a.txt').write_bytes(' one\r\n\r\ntwo\n三'.encode())
+    (tmp_path / 'b').mkdir()
+    lines = load_dataset.load_dataset(openais, str(tmp_path / 'a.txt'), 0, line_by_line=True)
+    rows = load_dataset.load_dataset(openais, table(tmp_path / 'b', *texts), 0)
+    assert lists(lines) == lists(rows)
+    assert openais.decode(lines[0].tolist()) == ''.join(
+        f'<|startoftext|>{text}<|endoftext|>' for text in texts
+    )
+
+
+def test_tables_are_joined_with_nothing_behind_them(tmp_path, openais):
+    write(tmp_path, b='one', d='two')
+    for name in ('a.csv', 'c.csv', 'e.csv'):
+        table(tmp_path, 'x', 'y', name=name)
+    rows = [*openais.encode('[x]'), *openais.encode('[y]')]
+    one, two, mark = openais.encode('one'), openais.encode('two'), [MARK]
+
+    def load(combine):
+        options = {'start_token': '[', 'end_token': ']'}
+        return lists(load_dataset.load_dataset(openais, str(tmp_path), combine, **options))
+
+    assert load(0) == [rows, one, rows, two, rows]
+    # 6 + 3 + 13 characters are enough, and so are 6 + 3 + 13 more
+    assert load(22) == [rows + one + mark + rows, two + mark + rows]
+    assert load(50000) == [rows + one + mark + rows + two + mark + rows]
+
+
+def test_what_is_before_the_completion_is_not_learnt(tmp_path, openais):
+    (tmp_path / 'x.jsonl').write_text(
+        '{"q": "one", "a": " two"}\n{"q": "", "a": "东京"}\n', 'utf-8'
+    )
+    options = {'start_token': '', 'template': '{q}:{a}!', 'loss_on': 'completion'}
+    (chunk,) = load_dataset.load_dataset(openais, str(tmp_path), 0, **options)
+    assert chunk.dtype == np.int32
+    prompts = [openais.encode('one:'), openais.encode(':')]
+    rests = [openais.encode(' two!') + [MARK], openais.encode('东京!') + [MARK]]
+    expected = []
+    for prompt, rest in zip(prompts, rests, strict=True):
+        expected += [~token for token in prompt] + rest
+    assert chunk.tolist() == expected
+    sampler = load_dataset.Sampler([chunk], seed=0)
+    assert sampler.sample(len(expected)).tolist() == expected
+
+
+def test_a_table_is_found_in_an_archive(tmp_path, openais):
+    path = table(tmp_path, '东京', 'two\nlines')
+    expected = lists(load_dataset.load_dataset(openais, path, 0))
+    with zipfile.ZipFile(tmp_path / 'x.zip', 'w') as archive:
+        archive.write(path, 'table.csv')
+    (tmp_path / 'x.CSV.gz').write_bytes(gzip.compress((tmp_path / 'table.csv').read_bytes()))
+    for name in ('x.zip', 'x.CSV.gz'):
+        assert lists(load_dataset.load_dataset(openais, str(tmp_path / name), 0)) == expected
+
+
+@pytest.mark.parametrize('content', ['', 'text\n', 'text\n\n""\n'])
+def test_a_table_without_text_is_told(tmp_path, small, content):
+    (tmp_path / 'x.csv').write_text(content)
+    with pytest.raises(ValueError, match='There is no text in .*x.csv'):
+        load_dataset.load_dataset(small, str(tmp_path / 'x.csv'), 0)
+
+
+def test_options_of_tables_are_refused_for_texts(tmp_path, small):
+    with pytest.raises(ValueError, match='--column is for tables'):
+        load_dataset.load_dataset(small, write(tmp_path, a='x'), 0, column='text')
+
+
 def test_texts_are_cut_into_blocks_at_all():
     for text in NASTY[:4]:
         parts = list(load_dataset.blocks(iter(text)))
@@ -102,18 +195,20 @@ def test_texts_are_cut_into_blocks_at_all():
         assert len(parts) > 3 or '👩' in text
 
 
-def test_a_large_file_needs_little_memory(tmp_path, small):
-    line = 'All the world is a stage, and all the men and women merely players.\n'
-    (tmp_path / 'large').write_text(line * 300_000)  # 20 MB
+@pytest.mark.parametrize('name', ['large', 'large.csv'])
+def test_a_large_file_needs_little_memory(tmp_path, small, monkeypatch, name):
+    monkeypatch.setattr(text_files, 'BLOCK', 2**17)
+    line = 'All the world is a stage: and all the men and women merely players.\n'
+    (tmp_path / name).write_text('text\n' * (name != 'large') + line * 60_000)  # 4 MB
     small.encode_to_numpy('')
     tracemalloc.start()
-    config = dataset_config.DatasetConfig()
-    pieces = load_dataset.encoded(small, str(tmp_path / 'large'), config)
+    config = dataset_config.DatasetConfig(start_token='', end_token='')
+    pieces = load_dataset.encoded(small, str(tmp_path / name), config)
     total = sum(len(tokens) for _, tokens in pieces)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert total == 300_000 * len(small.encode(line))
-    assert peak < 8 * text_files.BLOCK
+    assert total == 60_000 * len(small.encode(line if name == 'large' else line[:-1]))
+    assert peak < 16 * text_files.BLOCK
 
 
 @pytest.mark.parametrize('encoding', ['klingon', 'hex', ''])

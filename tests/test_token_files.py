@@ -28,7 +28,7 @@ def test_arrays_of_shepperds_encode_are_read(tmp_path, openais):
         (np.array([1.0]), r'tokens.npz: arr_0 is an array \(1,\) of float64'),
         (np.array([[1]]), r'arr_0 is an array \(1, 1\) of int64'),
         (np.array([5, 50257]), 'arr_0 has tokens from 5 to 50257, but the vocabulary goes from 0'),
-        (np.array([-1]), 'arr_0 has tokens from -1 to -1'),
+        (np.array([-50258, 3]), 'arr_0 has tokens from -50258 to 3'),
         (np.array([{}], dtype=object), 'tokens.npz is not an .npz file of tokens'),
     ],
 )
@@ -36,6 +36,14 @@ def test_arrays_that_are_no_tokens_are_told(tmp_path, openais, array, complaint)
     np.savez(tmp_path / 'tokens.npz', array)
     with pytest.raises(ValueError, match=complaint):
         load_dataset.load_dataset(openais, str(tmp_path / 'tokens.npz'), 0)
+
+
+def test_tokens_that_are_not_learnt_are_read(tmp_path, openais):
+    marked = np.array([~0, ~50256, 50256, 0], np.int32)
+    np.savez(tmp_path / 'x.npz', marked, np.array([7], np.int32))
+    chunks = load_dataset.load_dataset(openais, str(tmp_path), 0)
+    assert lists(chunks) == [marked.tolist(), [7]]
+    assert [chunk.dtype for chunk in chunks] == [np.int32, np.uint16]
 
 
 @pytest.mark.parametrize('content', [b'', b'text', b'PK\x03\x04 cut off'])
