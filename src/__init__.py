@@ -20,6 +20,6 @@
     training                 which text, which weights; training_loop, step by step
 
 Beside them: memory_saving_gradients (recomputing in any graph), distribution (devices, machines),
-memory (what fits), progress (what a run shows), model_directory (which folder a name means), flags
-(command lines).
+processes (several at work), memory (what fits), progress (what a run shows), model_directory (which
+folder a name means), dataset_config, train_config, sample_config (options), flags (command lines).
 """

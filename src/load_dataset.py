@@ -4,6 +4,7 @@ Text is read, decoded and encoded block by block, so that a file may be larger t
 is held is a few blocks, and the tokens in their narrowest type.
 """
 
+import functools
 import itertools
 import os
 
@@ -11,7 +12,7 @@ import numpy as np
 import regex
 import tqdm
 
-from . import dataset_config, tables, text_files, token_files
+from . import dataset_config, processes, tables, text_files, token_files
 
 SEPARATOR = '<|endoftext|>'
 
@@ -28,55 +29,68 @@ def load_dataset(enc, path, combine, encoding='utf-8', **options):
 
     Args:
         enc: what encodes, see encoder.Encoder.
-        path: text, tables, or .npz files of encode.py or Shepperd's. Of a directory, files and
-            folders whose names begin with a dot are left out; of a .zip, too. Files are taken in
-            the order of their names, .npz before text.
+        path: text, tables, or files of tokens, the .npz and .npy of encode.py or Shepperd's .npz.
+            Of a directory, files and folders whose names begin with a dot are left out; of a .zip,
+            too. Files are taken in the order of their names, tokens before text.
         combine: files of fewer characters than this are joined, with `<|endoftext|>` behind each
             that is not in rows.
         encoding: of the text; line ends become '\\n'.
         options: the others of dataset_config.DatasetConfig.
 
-    Returns a list of arrays, [tokens], of the narrowest unsigned type that holds all ids. Where
-    tokens are not to be learnt (`loss_on` 'completion'), it is int32 and has ~id in their places,
-    which is negative.
+    Returns a list of arrays, [tokens], of the narrowest unsigned type that holds all ids. Those of
+    an .npy stay on disk until they are looked at, and have its type. An array with tokens that are
+    not to be learnt (`loss_on` 'completion') is int32, and has ~id in their places: below 0.
 
     Raises:
-        ValueError: nothing there, not text in that encoding, a row that cannot be read, or an .npz
-            with anything but ids of this vocabulary; the message names the file.
+        ValueError: nothing there, not text in that encoding, a row that cannot be read, or anything
+            but ids of this vocabulary in a file of tokens; the message names the file.
         OSError: a file cannot be read.
     """
     config = dataset_config.DatasetConfig(combine=combine, encoding=encoding, **options)
-    chunks = token_files.chunks_of(encoded(enc, path, config))
-    return [np.concatenate(list(chunk)) for _, chunk in chunks]
+    chunks = (list(chunk) for _, chunk in token_files.chunks_of(encoded(enc, path, config)))
+    # What is one piece is not copied: it may be larger than the memory, and on disk.
+    return [chunk[0] if len(chunk) == 1 else np.concatenate(chunk) for chunk in chunks]
 
 
-def encoded(enc, path, config):
+def encoded(enc, path, config, num_proc=1):
     """What load_dataset returns, piece by piece: (number of the chunk, some of its tokens).
 
     Args:
         config: a dataset_config.DatasetConfig.
+        num_proc: how many processes encode.
     """
     paths = text_files.files_of(path)
-    arrays = [p for p in paths if p.endswith('.npz')]
-    texts = [p for p in paths if not p.endswith('.npz')]
+    arrays = [p for p in paths if p.endswith(token_files.KINDS)]
+    texts = [p for p in paths if not p.endswith(token_files.KINDS)]
     size = sum(os.path.getsize(p) for p in paths)
-    number, found = 0, False
+    number = 0
     with tqdm.tqdm(total=size, unit='B', unit_scale=True, unit_divisor=1024) as progress:
-        for npz_path in arrays:
-            for tokens in token_files.read_npz(npz_path, enc):
-                found = True
+        for array_path in arrays:
+            for tokens in token_files.read(array_path, enc, progress):
                 yield number, tokens
                 number += 1
-            progress.update(os.path.getsize(npz_path))
-        for chunk, rows in rows_of(joined(texts, config, progress)):
-            found = found or any((prompt + text).replace(SEPARATOR, '') for prompt, text in rows)
-            yield number + chunk, encode_rows(enc, rows, config)
+        pieces = rows_of(joined(texts, config, progress, number))
+        if not number:
+            pieces = with_text(pieces, path)
+        yield from processes.in_order(functools.partial(encode_rows, enc, config), pieces, num_proc)
+
+
+def with_text(pieces, path):
+    """The same pieces. Raises ValueError at their end: there was no text in them."""
+    found = False
+    for number, rows in pieces:
+        found = found or any((prompt + text).replace(SEPARATOR, '') for prompt, text in rows)
+        yield number, rows
     if not found:
         raise ValueError(f'There is no text in {path}')
 
 
-def encode_rows(enc, rows, config):
-    """[(prompt, text), …] -> [tokens], each encoded by itself; prompts are not to be learnt."""
+def encode_rows(enc, config, piece):
+    """(number, [(prompt, text), …]) -> (number, [tokens]).
+
+    Each is encoded by itself; the tokens of prompts are not to be learnt, and are ~id.
+    """
+    number, rows = piece
     parts = []
     for prompt, text in rows:
         if prompt:
@@ -84,16 +98,16 @@ def encode_rows(enc, rows, config):
             parts.append(~tokens.astype(np.int32))
         parts.append(enc.encode_to_numpy(text, config.literal_endoftext))
     dtype = np.int32 if config.loss_on == 'completion' else enc.dtype
-    return np.concatenate(parts).astype(dtype, copy=False)
+    return number, np.concatenate(parts).astype(dtype, copy=False)
 
 
-def joined(paths, config, progress):
-    """(number of the chunk, some of its text, or some of its rows), in turn.
+def joined(paths, config, progress, number=0):
+    """(number of the chunk, some of its text, or some of its rows), in turn, from `number` on.
 
     Files are joined, with a separator behind each, until a chunk has `combine` characters; the file
     that fills it has no separator behind it. Rows have tokens around them, and nothing behind.
     """
-    number = characters = 0
+    characters = 0
     for path in paths:
         for name, text in text_files.texts_of(path, config.encoding, progress):
             in_rows = tables.in_rows(name, config)

@@ -4,13 +4,13 @@ A text is a pair here, (prompt, rest). The prompt is what is not learnt; mostly 
 """
 
 import csv
+import itertools
 import json
 import string
 
 KINDS = ('.csv', '.tsv', '.jsonl')
-LONGEST = (
-    2**24
-)  # characters of a field; a quote that is never closed would take in all that follows
+# Characters of a field: a quote that is never closed would take in all that follows.
+LONGEST = 2**24
 
 
 def in_rows(name, config):
@@ -43,13 +43,11 @@ def texts_of(name, blocks, config):
         values = [_value(name, number, record, column) for _, column in parts]
         if not any(value.strip() for value in values):
             continue
-        *before, last = [
-            text
-            for (literal, _), value in zip(parts, values, strict=True)
-            for text in (literal, value)
-        ]
-        before, after = config.start_token + ''.join(before), last + tail + config.end_token
-        yield (before, after) if config.loss_on == 'completion' else ('', before + after)
+        *before, last = itertools.chain(
+            *zip((literal for literal, _ in parts), values, strict=True)
+        )
+        prompt, rest = config.start_token + ''.join(before), last + tail + config.end_token
+        yield (prompt, rest) if config.loss_on == 'completion' else ('', prompt + rest)
 
 
 def parsed(template):
@@ -58,10 +56,9 @@ def parsed(template):
     Raises ValueError: no columns, or braces that name none.
     """
     parts, literal = [], ''
+    fields = string.Formatter().parse(template.replace('\\n', '\n'))
     try:
-        for text, column, spec, conversion in string.Formatter().parse(
-            template.replace('\\n', '\n')
-        ):
+        for text, column, spec, conversion in fields:
             literal += text
             if column is not None:
                 if not column or spec or conversion:

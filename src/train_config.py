@@ -12,7 +12,8 @@ class TrainConfig(dataset_config.DatasetConfig):
     """Fine-tune GPT-2 on your own text."""
 
     dataset: str = flag(
-        metavar='PATH', help='A file, a directory or a glob pattern: text, or .npz of encode.py'
+        metavar='PATH',
+        help='A file, a directory or a glob pattern: text, tables, or what encode.py wrote',
     )
     model_name: str = flag(
         model_directory.DEFAULT, metavar='MODEL', help='The model to start from, or its directory'

@@ -12,7 +12,7 @@ LAYERS = [
     {'encoder', 'text_files', 'tables', 'token_files', 'model', 'sample', 'accumulate'}
     | {'memory_saving_gradients', 'optimizer', 'events', 'flags', 'model_directory', 'fused_loss'}
     | {'schedule', 'memory', 'lora', 'distribution', 'controls', 'token_logprobs'}
-    | {'choose_numpy', 'litert'},
+    | {'choose_numpy', 'litert', 'processes'},
     {'checkpoint', 'dataset_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
     | {'beam', 'speculative', 'litert_graph'},
     {'load_dataset', 'train_config', 'generation', 'run_directory', 'lean_block', 'export'},
@@ -40,7 +40,15 @@ def test_a_module_imports_only_from_lower_layers(path):
 @pytest.mark.parametrize(
     'stem',
     ['encoder', 'text_files', 'tables', 'token_files', 'load_dataset', 'flags', 'model_directory']
-    + ['dataset_config', 'train_config', 'sample_config', 'litert', 'choose_numpy', '__main__'],
+    + [
+        'processes',
+        'dataset_config',
+        'train_config',
+        'sample_config',
+        'litert',
+        'choose_numpy',
+        '__main__',
+    ],
 )
 def test_what_needs_no_tensorflow_does_not_import_it(stem):
     names = {alias.name for node in imports(SRC / f'{stem}.py') for alias in node.names}
