@@ -8,33 +8,37 @@ import sys
 here = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(here) if os.path.basename(here) == 'src' else here)
 
-from src import encoder, flags, load_dataset, model_directory  # noqa: E402
+from src import (  # noqa: E402
+    dataset_config,
+    encoder,
+    flags,
+    load_dataset,
+    model_directory,
+    text_files,
+    token_files,
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class EncodeConfig:
-    """Encode text into an .npz file of tokens, for train.py --dataset."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodeConfig(dataset_config.DatasetConfig):
+    """Encode text into a file of tokens, for train.py --dataset."""
 
     path: str = flags.positional(metavar='PATH', help='A file, a directory or a glob pattern')
-    out_npz: str = flags.positional(metavar='OUT.npz', help='Where the tokens go')
+    out_npz: str = flags.positional(
+        metavar='OUT.npz',
+        help='Where the tokens go; an .npy is not read into memory to train on it',
+    )
     model_name: str = flags.flag(
         model_directory.DEFAULT, metavar='MODEL', help='The model whose vocabulary is used'
     )
     models_dir: str = flags.flag('models', metavar='DIR', help='The folder of the models')
-    combine: int = flags.flag(
-        50000,
-        metavar='CHARS',
-        help='Join input files, with <|endoftext|> between them, into chunks of at least this size',
-    )
-    encoding: str = flags.flag('utf-8', help='The encoding of the text')
-    literal_endoftext: bool = flags.flag(
-        False, help='Read <|endoftext|> as seven ordinary tokens, as the original did'
-    )
+    num_proc: int = flags.flag(1, metavar='N', help='Encode in N processes')
 
     def __post_init__(self):
         """Raises ValueError: a value out of its range, or a file that cannot be written."""
-        if self.combine < 0:
-            raise ValueError(f'--combine is {self.combine}; it must be 0 or more')
+        super().__post_init__()
+        if self.num_proc < 1:
+            raise ValueError(f'--num_proc is {self.num_proc}; it must be 1 or more')
         if not os.path.isdir(os.path.dirname(self.out_npz) or os.curdir):
             raise ValueError(f'there is no folder to write {self.out_npz} into; make it first')
         if os.path.isdir(self.out_npz):
@@ -47,15 +51,15 @@ def main():
         config.model_name, config.models_dir, model_directory.VOCABULARY
     )
     enc = encoder.get_encoder('', directory)
-    out = config.out_npz if config.out_npz.endswith('.npz') else f'{config.out_npz}.npz'
-    if os.path.realpath(out) in map(os.path.realpath, load_dataset.files_of(config.path)):
+    out = config.out_npz
+    if not out.endswith(token_files.KINDS):
+        out = f'{out}.npz'
+    if os.path.realpath(out) in map(os.path.realpath, text_files.files_of(config.path)):
         raise ValueError(f'{out} is one of the files in {config.path}; write it elsewhere')
 
     print('Reading files', flush=True)
-    pieces = load_dataset.encoded(
-        enc, config.path, config.combine, config.encoding, config.literal_endoftext
-    )
-    tokens, chunks = load_dataset.write_npz(out, pieces)
+    pieces = load_dataset.encoded(enc, config.path, config, config.num_proc)
+    tokens, chunks = token_files.write(out, pieces)
     print('Writing', config.out_npz)
     print(f'{tokens:,} tokens in {chunks:,} chunks', file=sys.stderr)
 

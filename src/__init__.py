@@ -1,6 +1,8 @@
 """GPT-2 in TensorFlow 2, module by module, in the order in which a sentence passes through them.
 
     encoder                  text to tokens and back
+    text_files, tables       files to text, rows to texts
+    token_files              files to tokens and back
     load_dataset             files to chunks of tokens, chunks to windows
     model                    tokens to logits; the loss
     lean_block, fused_loss   the same block and loss for training, with less to remember
@@ -19,6 +21,6 @@
     training                 which text, which weights; training_loop, step by step
 
 Beside them: memory_saving_gradients (recomputing in any graph), distribution (devices, machines),
-memory (what fits), progress (what a run shows), model_directory (which folder a name means), flags
-(command lines).
+processes (several at work), memory (what fits), progress (what a run shows), model_directory (which
+folder a name means), dataset_config, train_config, sample_config (options), flags (command lines).
 """

@@ -137,7 +137,7 @@ class Encoder:
         Raises ValueError as encode does.
         """
         text = without_surrogates(text)
-        special = set() if literal_endoftext else {END_OF_TEXT} & set(self.encoder)
+        special = {END_OF_TEXT} if END_OF_TEXT in self.encoder and not literal_endoftext else set()
         if self._tiktoken:
             with contextlib.suppress(ValueError):  # a million spaces in a row are too much for it
                 ids = self._tiktoken.encode_to_numpy(

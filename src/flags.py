@@ -38,7 +38,8 @@ def parse(config_class, arguments=None):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    for field in dataclasses.fields(config_class):
+    own = config_class.__annotations__  # stand in front of those of the class below it
+    for field in sorted(dataclasses.fields(config_class), key=lambda field: field.name not in own):
         options = {'type': field.type, **field.metadata}
         if options['type'] is str:  # argparse would call it on the default, which is a subclass
             del options['type']

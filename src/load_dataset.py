@@ -4,183 +4,149 @@ Text is read, decoded and encoded block by block, so that a file may be larger t
 is held is a few blocks, and the tokens in their narrowest type.
 """
 
-import codecs
-import contextlib
-import glob
-import io
+import functools
 import itertools
 import os
-import shutil
-import tempfile
-import zipfile
 
-import charset_normalizer
 import numpy as np
 import regex
 import tqdm
 
+from . import dataset_config, processes, tables, text_files, token_files
+
 SEPARATOR = '<|endoftext|>'
-BLOCK = 2**20  # bytes read at once
 
 # Behind the last of these a text can be cut without changing a token, because no word of the
 # encoder's pattern goes on there. A `|` behind a letter may belong to a separator.
 CUT = regex.compile(r'(?r)\S(?=\s)|\p{L}(?=[^\p{L}\s|])|\p{N}(?=[^\p{N}\s])')
 
 
-def load_dataset(enc, path, combine, encoding='utf-8', literal_endoftext=False):
+def load_dataset(enc, path, combine, encoding='utf-8', **options):
     """The tokens of a file, of all files in a directory, or of those that match a glob pattern.
+
+    A text file is one text. Of a table (.csv, .tsv, .jsonl) each row is a text of its own, encoded
+    by itself, with tokens around it; all rows of a file are in one chunk.
 
     Args:
         enc: what encodes, see encoder.Encoder.
-        path: text, or .npz files of encode.py or Shepperd's. Of a directory, files and folders
-            whose names begin with a dot are left out. Files are taken in the order of their names,
-            .npz before text.
-        combine: texts of fewer characters than this are joined, with `<|endoftext|>` behind each.
+        path: text, tables, or files of tokens, the .npz and .npy of encode.py or Shepperd's .npz.
+            Of a directory, files and folders whose names begin with a dot are left out; of a .zip,
+            too. Files are taken in the order of their names, tokens before text.
+        combine: files of fewer characters than this are joined, with `<|endoftext|>` behind each
+            that is not in rows.
         encoding: of the text; line ends become '\\n'.
-        literal_endoftext: encode `<|endoftext|>` as ordinary text, as Shepperd's did.
+        options: the others of dataset_config.DatasetConfig.
 
-    Returns a list of arrays, [tokens], of the narrowest unsigned type that holds all ids.
+    Returns a list of arrays, [tokens], of the narrowest unsigned type that holds all ids. Those of
+    an .npy stay on disk until they are looked at, and have its type. An array with tokens that are
+    not to be learnt (`loss_on` 'completion') is int32, and has ~id in their places: below 0.
 
     Raises:
-        ValueError: nothing there, not text in that encoding, or an .npz with anything but ids of
-            this vocabulary; the message names the file.
+        ValueError: nothing there, not text in that encoding, a row that cannot be read, or anything
+            but ids of this vocabulary in a file of tokens; the message names the file.
         OSError: a file cannot be read.
     """
-    pieces = encoded(enc, path, combine, encoding, literal_endoftext)
-    return [np.concatenate(list(chunk)) for _, chunk in chunks_of(pieces)]
+    config = dataset_config.DatasetConfig(combine=combine, encoding=encoding, **options)
+    chunks = (list(chunk) for _, chunk in token_files.chunks_of(encoded(enc, path, config)))
+    # What is one piece is not copied: it may be larger than the memory, and on disk.
+    return [chunk[0] if len(chunk) == 1 else np.concatenate(chunk) for chunk in chunks]
 
 
-def chunks_of(pieces):
-    """(number, piece), … -> (number, an iterator of its pieces), …, to be used up in turn."""
-    for number, chunk in itertools.groupby(pieces, key=lambda piece: piece[0]):
-        yield number, (piece for _, piece in chunk)
+def encoded(enc, path, config, num_proc=1):
+    """What load_dataset returns, piece by piece: (number of the chunk, some of its tokens).
 
-
-def encoded(enc, path, combine, encoding='utf-8', literal_endoftext=False):
-    """What load_dataset returns, piece by piece: (number of the chunk, some of its tokens)."""
-    _require_text_encoding(encoding)
-    paths = files_of(path)
-    arrays = [p for p in paths if p.endswith('.npz')]
-    texts = [p for p in paths if not p.endswith('.npz')]
+    Args:
+        config: a dataset_config.DatasetConfig.
+        num_proc: how many processes encode.
+    """
+    paths = text_files.files_of(path)
+    arrays = [p for p in paths if p.endswith(token_files.KINDS)]
+    texts = [p for p in paths if not p.endswith(token_files.KINDS)]
     size = sum(os.path.getsize(p) for p in paths)
-    number, found = 0, False
+    number = 0
     with tqdm.tqdm(total=size, unit='B', unit_scale=True, unit_divisor=1024) as progress:
-        for npz_path in arrays:
-            for tokens in read_npz(npz_path, enc):
-                found = True
+        for array_path in arrays:
+            for tokens in token_files.read(array_path, enc, progress):
                 yield number, tokens
                 number += 1
-            progress.update(os.path.getsize(npz_path))
-        for chunk, pieces in chunks_of(joined(texts, combine, encoding, progress)):
-            for text in blocks(pieces):
-                found = found or bool(text.replace(SEPARATOR, ''))
-                if text:
-                    yield number + chunk, enc.encode_to_numpy(text, literal_endoftext)
+        pieces = rows_of(joined(texts, config, progress, number))
+        if not number:
+            pieces = with_text(pieces, path)
+        yield from processes.in_order(functools.partial(encode_rows, enc, config), pieces, num_proc)
+
+
+def with_text(pieces, path):
+    """The same pieces. Raises ValueError at their end: there was no text in them."""
+    found = False
+    for number, rows in pieces:
+        found = found or any((prompt + text).replace(SEPARATOR, '') for prompt, text in rows)
+        yield number, rows
     if not found:
         raise ValueError(f'There is no text in {path}')
 
 
-def _require_text_encoding(encoding):
-    try:
-        'text'.encode(encoding)
-    except (LookupError, UnicodeError):
-        raise ValueError(
-            f'There is no encoding {encoding!r} for text; utf-8, utf-16, gb18030, shift_jis and '
-            'latin-1 are some that Python knows'
-        ) from None
+def encode_rows(enc, config, piece):
+    """(number, [(prompt, text), …]) -> (number, [tokens]).
+
+    Each is encoded by itself; the tokens of prompts are not to be learnt, and are ~id.
+    """
+    number, rows = piece
+    parts = []
+    for prompt, text in rows:
+        if prompt:
+            tokens = enc.encode_to_numpy(prompt, config.literal_endoftext)
+            parts.append(~tokens.astype(np.int32))
+        parts.append(enc.encode_to_numpy(text, config.literal_endoftext))
+    dtype = np.int32 if config.loss_on == 'completion' else enc.dtype
+    return number, np.concatenate(parts).astype(dtype, copy=False)
 
 
-def files_of(path):
-    """The paths of the files that `path` means, sorted."""
-    if os.path.isdir(path):
-        paths = []
-        for directory, directories, names in os.walk(path):
-            directories[:] = [name for name in directories if not name.startswith('.')]
-            paths += [os.path.join(directory, name) for name in names if name[0] != '.']
-    elif os.path.exists(path):
-        paths = [path]
-    else:
-        paths = [p for match in glob.glob(path, recursive=True) for p in files_of(match)]
-    if not paths:
-        raise ValueError(f'There is no text at {path}: no such file or pattern, or no files in it')
-    return sorted(set(paths))
-
-
-def read_npz(path, enc):
-    """The arrays of an .npz file, in the type of the encoder, without those that are empty."""
-    try:
-        with open(path, 'rb') as file, np.load(file, allow_pickle=False) as npz:
-            arrays = dict(npz)
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path} is not an .npz file of tokens: {error}') from None
-    for name, tokens in arrays.items():
-        if tokens.ndim != 1 or tokens.dtype.kind not in 'iu':
-            raise ValueError(
-                f'{path}: {name} is an array {tokens.shape} of {tokens.dtype}; tokens are whole '
-                'numbers in a row'
-            )
-        allowed = f'the vocabulary goes from {min(enc.decoder)} to {max(enc.decoder)}'
-        if tokens.size and not min(enc.decoder) <= tokens.min() <= tokens.max() <= max(enc.decoder):
-            raise ValueError(
-                f'{path}: {name} has tokens from {tokens.min()} to {tokens.max()}, but {allowed}. '
-                'Encode the text with the vocabulary of this model: encode.py --model_name'
-            )
-        if tokens.size:
-            yield tokens.astype(enc.dtype)
-
-
-def joined(paths, combine, encoding, progress):
-    """(number of the chunk, some of its text), in turn.
+def joined(paths, config, progress, number=0):
+    """(number of the chunk, some of its text, or some of its rows), in turn, from `number` on.
 
     Files are joined, with a separator behind each, until a chunk has `combine` characters; the file
-    that fills it has no separator behind it.
+    that fills it has no separator behind it. Rows have tokens around them, and nothing behind.
     """
-    number = characters = 0
+    characters = 0
     for path in paths:
-        for text in read_text(path, encoding, progress):
-            characters += len(text)
-            yield number, text
-        if characters >= combine:
-            number, characters = number + 1, 0
-        else:
-            characters += len(SEPARATOR)
-            yield number, SEPARATOR
+        for name, text in text_files.texts_of(path, config.encoding, progress):
+            in_rows = tables.in_rows(name, config)
+            for piece in in_lists(tables.texts_of(name, text, config)) if in_rows else text:
+                characters += size_of(piece)
+                yield number, piece
+            if characters >= config.combine:
+                number, characters = number + 1, 0
+            elif not in_rows:
+                characters += len(SEPARATOR)
+                yield number, SEPARATOR
 
 
-def read_text(path, encoding, progress):
-    """The text of a file in blocks, with its line ends as '\\n'."""
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
-    read = 0
-    with open(path, 'rb') as file:
-        while True:
-            block = file.read(BLOCK)
-            read += len(block)
-            try:
-                yield decoder.decode(block, final=not block)
-            except UnicodeError as error:
-                raise ValueError(_not_in(encoding, path, error, read)) from None
-            if not block:
-                return
-            progress.update(len(block))
+def in_lists(rows):
+    """The same rows in lists of about as many characters as a block has."""
+    held, size = [], 0
+    for row in rows:
+        held.append(row)
+        size += size_of([row])
+        if size >= text_files.BLOCK:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
-def _not_in(encoding, path, error, read):
-    """What to say when the last of the `read` bytes of a file could not be decoded."""
-    if not isinstance(error, UnicodeDecodeError):  # UTF-16 without a byte order mark, for one
-        return f'{path} is not {encoding}: {error}'
-    offset = read - len(error.object) + error.start
-    problem = f'{path}: byte 0x{error.object[error.start]:02x} at {offset} is not {encoding}'
-    if not os.path.isfile(path):  # a pipe, which cannot be read again
-        return f'{problem}. Name the encoding of the text: --encoding'
-    with open(path, 'rb') as file:
-        file.seek(max(0, offset - BLOCK // 32))
-        around = file.read(BLOCK // 16)
-    if offset > BLOCK // 32:  # the first line may begin inside a character
-        around = around.partition(b'\n')[2] or around
-    best = charset_normalizer.from_bytes(around).best()
-    if best is None or best.encoding == encoding.replace('-', '_'):
-        return f'{problem}. If it is text, name its encoding: --encoding'
-    return f'{problem}. It may be --encoding {best.encoding}'
+def size_of(piece):
+    """The characters of a text, or of a list of rows."""
+    if isinstance(piece, str):
+        return len(piece)
+    return sum(len(prompt) + len(text) for prompt, text in piece)
+
+
+def rows_of(pieces):
+    """What `joined` gives -> (number of the chunk, [(prompt, text), …]), texts to encode alone."""
+    for number, chunk in token_files.chunks_of(pieces):
+        for is_text, run in itertools.groupby(chunk, key=lambda piece: isinstance(piece, str)):
+            for rows in ([('', text)] for text in blocks(run) if text) if is_text else run:
+                yield number, rows
 
 
 def blocks(texts):
@@ -194,49 +160,6 @@ def blocks(texts):
         held.append(text)
         last = text[-1:] or last
     yield ''.join(held)
-
-
-def write_npz(path, pieces):
-    """Write the tokens of `encoded` as arrays arr_0, arr_1, … into the .npz file `path`.
-
-    They are compressed on their way, a chunk at a time from a temporary file, and the file has its
-    name only when it is complete. Returns the numbers of tokens and of chunks.
-
-    Raises OSError: it cannot be written; what had that name before is still there.
-    """
-    directory, name = os.path.split(os.path.abspath(path))
-    part = os.path.join(directory, f'.{name}.{os.getpid()}.part')  # hidden from files_of
-    total = 0
-    try:
-        with (
-            open(part, 'wb') as file,
-            tempfile.TemporaryFile(dir=directory) as spool,
-            zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive,
-        ):
-            for number, (_, chunk) in enumerate(chunks_of(pieces)):
-                total += _write_array(archive, f'arr_{number}.npy', chunk, spool)
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or path) from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(part)
-    return total, number + 1
-
-
-def _write_array(archive, name, chunk, spool):
-    """One array whose pieces come in turn. The format wants its length in front, hence `spool`."""
-    spool.seek(0)
-    spool.truncate()
-    for tokens in chunk:
-        spool.write(tokens)
-    length = spool.tell() // tokens.itemsize
-    spool.seek(0)
-    with archive.open(name, 'w', force_zip64=True) as member:
-        header = {'descr': tokens.dtype.str, 'fortran_order': False, 'shape': (length,)}
-        np.lib.format.write_array_header_1_0(member, header)
-        shutil.copyfileobj(spool, member, BLOCK)
-    return length
 
 
 class Sampler:

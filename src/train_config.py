@@ -3,30 +3,22 @@
 import dataclasses
 import os
 
-from . import model_directory
+from . import dataset_config, model_directory
 from .flags import flag
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(dataset_config.DatasetConfig):
     """Fine-tune GPT-2 on your own text."""
 
     dataset: str = flag(
-        metavar='PATH', help='A file, a directory or a glob pattern: text, or .npz of encode.py'
+        metavar='PATH',
+        help='A file, a directory or a glob pattern: text, tables, or what encode.py wrote',
     )
     model_name: str = flag(
         model_directory.DEFAULT, metavar='MODEL', help='The model to start from, or its directory'
     )
     models_dir: str = flag('models', metavar='DIR', help='The folder of the models')
-    combine: int = flag(
-        50000,
-        metavar='CHARS',
-        help='Join input files, with <|endoftext|> between them, into chunks of at least this size',
-    )
-    encoding: str = flag('utf-8', help='The encoding of the text read, and of the samples written')
-    literal_endoftext: bool = flag(
-        False, help='Read <|endoftext|> as seven ordinary tokens, as the original did'
-    )
     seq_length: int = flag(1024, metavar='TOKENS', help="Train on windows of this size, or n_ctx's")
     batch_size: int = flag(1, metavar='SIZE', help='Windows in a batch, on each device')
     learning_rate: float = flag(0.00002, metavar='LR', help='Learning rate')
@@ -117,9 +109,10 @@ class TrainConfig:
 
     def __post_init__(self):
         """Raises ValueError: a value out of its range; the message names flag and range."""
+        super().__post_init__()
         at_least = {
             'seq_length': 2, 'batch_size': 1, 'accumulate_gradients': 1, 'sample_length': 1,
-            'val_batch_size': 1, 'val_batch_count': 1, 'combine': 0, 'top_k': 0, 'steps': 0,
+            'val_batch_size': 1, 'val_batch_count': 1, 'top_k': 0, 'steps': 0,
             'sample_every': 0, 'sample_num': 0, 'save_every': 0, 'val_every': 0, 'seed': 0,
             'warmup_steps': 0, 'weight_decay': 0, 'clip_gradients': 0, 'min_learning_rate': 0,
             'lora_rank': 0, 'lora_alpha': 0,

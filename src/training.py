@@ -140,6 +140,4 @@ def _restored(prefix, hparams, config):
 
 
 def _load(enc, path, config):
-    return load_dataset.load_dataset(
-        enc, path, config.combine, config.encoding, config.literal_endoftext
-    )
+    return load_dataset.load_dataset(enc, path, **config.dataset_options())

@@ -37,6 +37,17 @@ def test_a_default_arrives_as_it_is_declared():
     assert type(flags.parse(WithDefault, ['--name', 'x']).name) is str
 
 
+def test_flags_of_a_class_below_come_last(capsys):
+    @dataclasses.dataclass(kw_only=True)
+    class More(Config):
+        colour: str = flags.flag('red', help='which')
+
+    with pytest.raises(SystemExit):
+        flags.parse(More, ['--help'])
+    printed = capsys.readouterr().out
+    assert printed.index('--colour') < printed.index('--needed') < printed.index('--size')
+
+
 @pytest.mark.parametrize(
     'arguments, complaint',
     [

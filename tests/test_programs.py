@@ -279,7 +279,7 @@ def test_the_commands_of_the_book(place):
 
 
 def test_openais_modules_are_imported_as_openai_imported_them():
-    code = 'import model, sample, encoder, load_dataset; print(model.default_hparams().n_ctx)'
+    code = 'import model, sample, encoder; print(model.default_hparams().n_ctx)'
     result = run(ROOT / 'src', ['-c', code], env={**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'})
     assert result.stdout == '1024\n', result.stderr
 

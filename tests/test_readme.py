@@ -13,6 +13,7 @@ import sys
 import pytest
 
 import download_model
+import encode
 from src import export, flags, generate_unconditional_samples, sample_config, train_config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -31,6 +32,9 @@ def place(models_dir):
     """As if the README's first command had been typed: one model is there, under the name 345M."""
     (models_dir / 'tiny').rename(models_dir / '345M')
     (models_dir.parent / 'dset.txt').write_text('The secret of life. ' * 50)
+    (models_dir.parent / 'jokes.csv').write_text('text,topic\n' + 'A short one,life\n' * 9)
+    row = '{"question": "Who?", "answer": "A friend"}\n'
+    (models_dir.parent / 'questions.jsonl').write_text(row * 9)
     return models_dir.parent
 
 
@@ -69,7 +73,12 @@ def test_all_make_targets_are_there():
 
 
 def test_all_flags_are_there():
-    configs = (train_config.TrainConfig, export.ExportConfig, sample_config.SampleConfig)
+    configs = (
+        encode.EncodeConfig,
+        train_config.TrainConfig,
+        export.ExportConfig,
+        sample_config.SampleConfig,
+    )
     known = {field.name for config in configs for field in dataclasses.fields(config)} | {'help'}
     known |= set(inspect.signature(generate_unconditional_samples.sample_model).parameters)
     assert set(re.findall(r'--(\w+)', README)) <= known

@@ -310,6 +310,14 @@ def test_what_is_recorded_for_tensorboard(place):
     assert scalars('learning_rate') == {1: pytest.approx(0.002), 2: pytest.approx(0.002)}
 
 
+def test_rows_of_a_table_are_trained_on(place, capsys):
+    pathlib.Path('rows.csv').write_text('number,text\n' + '1,All the world\n' * 20)
+    train(dataset='rows.csv', column='text')
+    row = '<|startoftext|>All the world<|endoftext|>'
+    tokens = encoder.get_encoder('tiny').encode_to_numpy(row)
+    assert f'dataset has {20 * len(tokens)} tokens\n' in capsys.readouterr().out
+
+
 def test_a_text_shorter_than_a_window_is_used_as_it_is(place, capsys):
     pathlib.Path('text').write_text('Short.')
     train(steps=1)

@@ -1,0 +1,64 @@
+"""A function of one argument after another, in several processes."""
+
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import signal
+
+_function = None  # what a process was started for
+
+
+def in_order(function, arguments, num_proc):
+    """function(argument) for each of the arguments, in their order. For the main thread.
+
+    Only a few arguments and results are held for each process.
+
+    Args:
+        function: something that pickle knows; each process is given it once.
+        num_proc: how many processes; with 1 it is this one.
+
+    Raises:
+        ChildProcessError: a process is gone.
+        What the function raises.
+    """
+    if num_proc == 1:
+        yield from map(function, arguments)
+        return
+    context = multiprocessing.get_context('spawn')  # nothing of this process's threads and signals
+    pool = concurrent.futures.ProcessPoolExecutor(num_proc, context, _begin, (function,))
+    waiting = collections.deque()
+    try:
+        for argument in arguments:
+            with _interrupts_held():
+                waiting.append(pool.submit(_call, argument))  # which may start a process
+            if len(waiting) > 2 * num_proc:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except concurrent.futures.process.BrokenProcessPool:
+        raise ChildProcessError(
+            'One of the processes was ended from outside. If the memory is too small for them, '
+            'choose a smaller --num_proc'
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_held():
+    """Ctrl-C waits until the end of this, and never reaches a process that is started in it."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _begin(function):
+    global _function
+    _function = function
+
+
+def _call(argument):
+    return _function(argument)

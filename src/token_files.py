@@ -1,0 +1,181 @@
+"""Files of tokens: the .npz and .npy of encode.py, and Shepperd's .npz.
+
+An .npz has an array for each chunk, compressed, and is read into memory. An .npy has the tokens of
+all chunks in one array, and behind it a second one, the chunks' lengths. It is read where it lies,
+and may be larger than the memory; an .npy without lengths is one chunk.
+
+Tokens come as pieces: (number of the chunk, some of its tokens, an array [tokens]), …
+"""
+
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+import zipfile
+
+import numpy as np
+
+KINDS = ('.npz', '.npy')
+BLOCK = 2**20  # bytes copied, and tokens checked, at once
+DAMAGE = (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)  # in np.load
+
+
+def chunks_of(pieces):
+    """(number, piece), … -> (number, an iterator of its pieces), …, to be used up in turn."""
+    for number, chunk in itertools.groupby(pieces, key=lambda piece: piece[0]):
+        yield number, (piece for _, piece in chunk)
+
+
+def read(path, enc, progress):
+    """The chunks of a file, [tokens], without those that are empty.
+
+    They are in the type of the encoder, or int32 where they have ids that are not to be learnt;
+    those of an .npy are in its own type.
+
+    Args:
+        progress: its `update` is told how many bytes have been read.
+
+    Raises ValueError: anything but ids of this vocabulary; the message names the file.
+    """
+    return (_read_npy if path.endswith('.npy') else _read_npz)(path, enc, progress)
+
+
+def _read_npz(path, enc, progress):
+    try:
+        with open(path, 'rb') as file, np.load(file, allow_pickle=False) as npz:
+            arrays = dict(npz)
+    except DAMAGE as error:
+        raise ValueError(f'{path} is not an .npz file of tokens: {error}') from None
+    for name, tokens in arrays.items():
+        _require_row_of_numbers(f'{path}: {name}', tokens)
+        if tokens.size:
+            _require_ids(f'{path}: {name}', tokens, enc)
+            yield tokens.astype(np.int32 if tokens.min() < 0 else enc.dtype)
+    progress.update(os.path.getsize(path))
+
+
+def _read_npy(path, enc, progress):
+    try:
+        tokens = np.load(path, mmap_mode='r', allow_pickle=False)
+        with open(path, 'rb') as file:
+            file.seek(tokens.offset + tokens.nbytes)
+            lengths = np.lib.format.read_array(file) if file.peek(1) else np.array([tokens.size])
+    except DAMAGE as error:
+        raise ValueError(f'{path} is not an .npy file of tokens: {error}') from None
+    _require_row_of_numbers(path, tokens)
+    if lengths.ndim != 1 or lengths.sum() != len(tokens):
+        raise ValueError(f'{path} has {len(tokens)} tokens, but its chunks have {lengths.sum()}')
+    for begin in range(0, len(tokens), BLOCK):
+        # Read, not mapped: what is mapped counts as memory of this process once it is looked at.
+        offset = tokens.offset + begin * tokens.itemsize
+        part = np.fromfile(path, tokens.dtype, min(BLOCK, len(tokens) - begin), offset=offset)
+        _require_ids(path, part, enc)
+        progress.update(part.nbytes)
+    chunks = np.split(np.asarray(tokens), np.cumsum(lengths)[:-1])
+    yield from (chunk for chunk in chunks if chunk.size)
+
+
+def _require_row_of_numbers(name, tokens):
+    if tokens.ndim != 1 or tokens.dtype.kind not in 'iu':
+        raise ValueError(
+            f'{name} is an array {tokens.shape} of {tokens.dtype}; tokens are whole numbers in a '
+            'row'
+        )
+
+
+def _require_ids(name, tokens, enc):
+    """Raise ValueError where a number is neither an id nor, for one that is not learnt, ~id."""
+    first, last = min(enc.decoder), max(enc.decoder)
+    ids = tokens if tokens.min() >= 0 else np.maximum(tokens, ~tokens)
+    if ids.min() < first or ids.max() > last:
+        raise ValueError(
+            f'{name} has tokens from {tokens.min()} to {tokens.max()}, but the vocabulary goes '
+            f'from {first} to {last}. Encode the text with the vocabulary of this model: encode.py '
+            '--model_name'
+        )
+
+
+def write(path, pieces):
+    """Write the tokens of `pieces`; returns their number and that of the chunks.
+
+    The file has its name only when it is complete.
+
+    Raises:
+        OSError: it cannot be written; what had that name before is still there.
+        ValueError: an .npy of tokens of several types.
+    """
+    with _complete(path) as file:
+        lengths = (_write_npy if path.endswith('.npy') else _write_npz)(file, pieces)
+    return sum(lengths), len(lengths)
+
+
+@contextlib.contextmanager
+def _complete(path):
+    """A file to write that will be `path`."""
+    directory, name = os.path.split(os.path.abspath(path))
+    part = os.path.join(directory, f'.{name}.{os.getpid()}.part')  # hidden from files_of
+    try:
+        with open(part, 'wb') as file:
+            yield file
+        os.replace(part, path)
+    except OSError as error:
+        if error.filename or not error.errno:
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(part)
+
+
+def _write_npz(file, pieces):
+    """Arrays arr_0, arr_1, …, compressed on their way, a chunk at a time from a temporary file."""
+    with (
+        tempfile.TemporaryFile(dir=os.path.dirname(file.name)) as spool,
+        zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive,
+    ):
+        return [
+            _write_array(archive, f'arr_{number}.npy', chunk, spool)
+            for number, (_, chunk) in enumerate(chunks_of(pieces))
+        ]
+
+
+def _write_array(archive, name, chunk, spool):
+    """One array whose pieces come in turn. The format wants its length in front, hence `spool`."""
+    spool.seek(0)
+    spool.truncate()
+    for tokens in chunk:
+        spool.write(tokens)
+    length = spool.tell() // tokens.itemsize
+    spool.seek(0)
+    with archive.open(name, 'w', force_zip64=True) as member:
+        _write_header(member, tokens.dtype, length)
+        shutil.copyfileobj(spool, member, BLOCK)
+    return length
+
+
+def _write_npy(file, pieces):
+    """The header is written a second time when the length is known; NumPy leaves room for it."""
+    lengths, dtype = [], None
+    for _, chunk in chunks_of(pieces):
+        lengths.append(0)
+        for tokens in chunk:
+            if dtype is None:
+                dtype = tokens.dtype
+                _write_header(file, dtype, 0)
+            if tokens.dtype != dtype:
+                raise ValueError(
+                    f'An .npy has tokens of one type, and these are of two, {dtype} and '
+                    f'{tokens.dtype}. Write an .npz'
+                )
+            file.write(tokens)
+            lengths[-1] += len(tokens)
+    np.lib.format.write_array(file, np.array(lengths))
+    file.seek(0)
+    _write_header(file, dtype, sum(lengths))
+    return lengths
+
+
+def _write_header(file, dtype, length):
+    header = {'descr': dtype.str, 'fortran_order': False, 'shape': (length,)}
+    np.lib.format.write_array_header_1_0(file, header)
