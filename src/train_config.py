@@ -56,6 +56,9 @@ class TrainConfig:
     weight_decay: float = flag(
         None, metavar='WD', help='Shrink matrices by this times the learning rate; 0.01 in adamw'
     )
+    adam_beta2: float = flag(
+        0.999, metavar='B', help="How slowly adam and adamw forget the gradients' squares"
+    )
     clip_gradients: float = flag(
         0.0, metavar='NORM', help='Shorten gradients to this norm over all; 0 never does'
     )
@@ -130,6 +133,8 @@ class TrainConfig:
                 raise ValueError(f'--{name} is {value}; it must be {least} or more')
         if not self.learning_rate > 0:
             raise ValueError(f'--learning_rate is {self.learning_rate}; it must be above 0')
+        if not 0 <= self.adam_beta2 < 1:
+            raise ValueError(f'--adam_beta2 is {self.adam_beta2}; it must be 0 or more, below 1')
         if self.lora_alpha is not None and not self.lora_rank:
             raise ValueError('--lora_alpha says how strong adapters are; give them a --lora_rank')
         if self.schedule != 'constant' and not self.steps:

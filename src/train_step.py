@@ -48,7 +48,8 @@ class TrainState:
         weight_decay = config.weight_decay
         if weight_decay is None:
             weight_decay = 0.01 if config.optimizer == 'adamw' else 0.0
-        self.optimizer = OPTIMIZERS[config.optimizer](self.trained, weight_decay)
+        options = {'beta2': config.adam_beta2} if config.optimizer in ('adam', 'adamw') else {}
+        self.optimizer = OPTIMIZERS[config.optimizer](self.trained, weight_decay, **options)
         # What gradients are multiplied by while they are float16, which holds nothing below 6e-8
         # (Micikevicius et al. 2017, arXiv:1710.03740), and for how many steps this has gone well.
         self.scales = config.dtype == 'float16'

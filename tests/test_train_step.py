@@ -120,6 +120,17 @@ def test_noise_is_put_on_the_input_and_not_on_the_labels(tiny):
     np.testing.assert_allclose(step(tf.constant(tokens, tf.int32)), expected, rtol=1e-5)
 
 
+def test_adams_second_moments_forget_as_fast_as_they_are_told(tiny):
+    for flags, beta2 in (({}, 0.999), ({'adam_beta2': 0.9, 'optimizer': 'adamw'}, 0.9)):
+        state, step = start(tiny, 16, learning_rate=1e-9, **flags)
+        moments = []
+        for _ in range(2):  # the same gradient twice
+            step(tokens_of([1, 2, 16]))
+            moments.append(state.optimizer.slots['adam/v/model/h1/mlp/c_fc/w'].numpy().copy())
+        ratio = np.sum(moments[1]) / np.sum(moments[0])
+        np.testing.assert_allclose(ratio, 1 + beta2, rtol=1e-4)
+
+
 def tokens_of(shape):
     return tf.constant(np.random.default_rng(0).integers(0, 97, shape), tf.int32)
 
@@ -235,6 +246,7 @@ def test_validation_loss_is_that_of_the_model(tiny):
         ({'learning_rate': 0.0}, '--learning_rate is 0.0'),
         ({'run_name': '../mine'}, '--run_name'),
         ({'seed': -1}, '--seed is -1'),
+        ({'adam_beta2': 1.0}, '--adam_beta2 is 1.0; it must be 0 or more, below 1'),
     ],
 )
 def test_values_out_of_range_are_named(changes, complaint):
