@@ -3,6 +3,7 @@
     encoder                  text to tokens and back
     load_dataset             files to chunks of tokens, chunks to windows
     model                    tokens to logits; the loss
+    windows                  which tokens of a window are to be learnt
     lean_block, fused_loss   the same block and loss for training, with less to remember
     layerwise                the loss to gradients, layer by layer, remembered or recomputed
     lora                     weights that stay, and thin matrices that learn

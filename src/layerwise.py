@@ -17,13 +17,16 @@ def aligned(h, tokens):  # [batch, sequence, features], [batch, sequence] -> [n,
     return tf.reshape(h[:, :-1], [-1, h.shape[-1]]), tf.reshape(tokens[:, 1:], [-1])
 
 
-def loss_and_gradients(lm, trained, inputs, tokens, *, block, dtype, recompute, scale=1.0):
+def loss_and_gradients(
+    lm, trained, inputs, tokens, weights=None, *, block, dtype, recompute, scale=1.0
+):
     """The loss, [], and a generator of the gradients: {name: gradient} for each part of the model.
 
     Args:
         trained: {name: variable}, which variables shall have gradients.
         inputs: [batch, sequence], what the model sees.
         tokens: the same, what it should say.
+        weights: [batch, sequence - 1], as windows.weights_of gives them; None for ones.
         block: what computes a layer, as lean_block.lean_block gives it.
         dtype: of the last matrix product.
         recompute: whether layers are computed again instead of remembered.
@@ -57,11 +60,13 @@ def loss_and_gradients(lm, trained, inputs, tokens, *, block, dtype, recompute, 
             backward, x = taped(layer_function(layer), x)
             backward_of.append(backward)
     backward_of_norm, h = taped(lambda x: model.norm(x, params['ln_f']), x)
+    if weights is not None:
+        weights = tf.reshape(weights, [-1])
     with tf.GradientTape() as tape:
         tape.watch([h, wte])
         slices = 1 if recompute else 8 // dtype.size
         loss = fused_loss.linear_cross_entropy(
-            *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale, slices
+            *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale, slices, weights
         )
     dh, dwte = tape.gradient(loss, [h, wte])
 

@@ -252,6 +252,7 @@ class Sampler:
 
     def __init__(self, chunks, seed=None):
         self.chunks = chunks
+        self.dtype = np.result_type(*{chunk.dtype for chunk in chunks})
         self.sizes = np.array([len(chunk) for chunk in chunks])
         self.total_size = int(self.sizes.sum())
         self.longest = int(self.sizes.max())

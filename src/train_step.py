@@ -15,6 +15,7 @@ from . import (
     load_dataset,
     model,
     optimizer,
+    windows,
 )
 
 OPTIMIZERS = {
@@ -140,8 +141,9 @@ def compiled(state, config, window, devices=distribution.ONE, copies=()):
     """A compiled function that makes a step and gives the loss and the norm of its gradient.
 
     Its arguments are batches, [accumulate_gradients, replicas * batch, window] int32, and a
-    learning rate. It changes the weights, the optimizer and the count of updates; none of them
-    where the loss or the gradient is not finite.
+    learning rate. The loss is the mean over all tokens of all batches that are to be learnt, see
+    windows. It changes the weights, the optimizer and the count of updates; none of them where the
+    loss or the gradient is not finite.
 
     Args:
         copies: the same as `state` on the other devices of this process.
@@ -158,15 +160,26 @@ def compiled(state, config, window, devices=distribution.ONE, copies=()):
     return train_step
 
 
+def _parts(state, config, batches):  # -> {what layerwise.loss_and_gradients takes: of batches}
+    parts = {'tokens': batches}
+    if state.sampler.dtype.kind == 'i':  # there may be tokens that are not to be learnt
+        parts = {'tokens': windows.tokens_of(batches), 'weights': windows.weights_of(batches)}
+    parts['inputs'] = parts['tokens']
+    if config.noise:
+        seed = tf.stack([tf.constant(state.seed, tf.int64), state.updates])
+        parts['inputs'] = with_noise(parts['tokens'], config.noise, state.lm.hparams.n_vocab, seed)
+    return parts
+
+
 def _one_step(state, config, window, devices):
     """What `compiled` compiles for one replica."""
     lm, trained = state.lm, state.trained
     dtype = tf.dtypes.as_dtype(config.dtype)
     block = lean_block.lean_block(window, dtype, config.lora_scale)
 
-    def loss_and_gradients(batch):  # [2, batch, window]: what the model sees, what it should say
+    def loss_and_gradients(batch):
         return layerwise.loss_and_gradients(
-            lm, trained, *tf.unstack(batch), block=block, dtype=dtype,
+            lm, trained, **batch, block=block, dtype=dtype,
             recompute=config.memory_saving_gradients,
             scale=tf.convert_to_tensor(state.loss_scale) if state.scales else 1.0,
         )  # fmt: skip
@@ -177,20 +190,17 @@ def _one_step(state, config, window, devices):
         return loss, [gradients[name] for name in trained]
 
     def one_step(batches, learning_rate):
-        inputs = batches
-        if config.noise:
-            seed = tf.stack([tf.constant(state.seed, tf.int64), state.updates])
-            inputs = with_noise(batches, config.noise, lm.hparams.n_vocab, seed)
-        both = tf.stack([devices.share(inputs), devices.share(batches)], axis=1)
+        batches = _parts(state, config, batches)
+        batches = {name: devices.share(part) for name, part in batches.items()}
         if config.updates_at_once:
-            loss, parts = loss_and_gradients(both[0])
+            loss, parts = loss_and_gradients(accumulate.batch_of(batches, 0))
             (loss,) = devices.mean([loss])
             parts = (
                 dict(zip(part, devices.mean(list(part.values())), strict=True)) for part in parts
             )
             return loss, state.update_at_once(loss, parts, learning_rate)
         loss, gradients = accumulate.mean_gradients(
-            loss_and_all_gradients, both, [v.shape for v in trained.values()]
+            loss_and_all_gradients, batches, [v.shape for v in trained.values()]
         )
         loss, *gradients = devices.mean([loss, *gradients])
         if state.scales:
@@ -205,14 +215,21 @@ def _one_step(state, config, window, devices):
 
 
 def compiled_validation(state, config):
-    """A compiled function from tokens, [batch, sequence], to their loss, []."""
+    """A compiled function from tokens, [batch, sequence], to their loss, [].
+
+    With `weighted` there may be tokens among them that are not to be learnt.
+    """
     lm = state.lm
 
     @tf.function(autograph=False)
-    def validation_loss(tokens):
+    def validation_loss(tokens, weighted=False):
+        weights = None
+        if weighted:
+            tokens, weights = windows.tokens_of(tokens), windows.weights_of(tokens)
+            weights = tf.reshape(weights, [-1])
         block = lean_block.lean_block(tokens.shape[1], lora_scale=config.lora_scale)
         h, _ = model.transformer(lm.hparams, lm.params, tokens, block=block)
         wte = tf.cast(lm.params['wte'], tf.float32)
-        return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), wte)
+        return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), wte, weights)
 
     return validation_loss

@@ -17,9 +17,9 @@ def config(**changes):
     return train_config.TrainConfig(**{'dataset': 'none', 'batch_size': 2, 'seed': 1, **changes})
 
 
-def start(lm, window=32, **changes):
+def start(lm, window=32, dtype_of_tokens=np.uint16, **changes):
     settings = config(**changes)
-    state = train_step.TrainState(lm, settings, [np.arange(50)])
+    state = train_step.TrainState(lm, settings, [np.arange(50, dtype=dtype_of_tokens)])
     step = train_step.compiled(state, settings, window)
 
     def loss_of(batches, learning_rate=settings.learning_rate):
@@ -89,6 +89,64 @@ def test_every_combination_takes_the_gradient_of_the_plain_model(
         gradient, step_made = tf.convert_to_tensor(expected[name]), before[name] - variable
         distance = tf.norm(step_made - gradient) / tf.norm(gradient)
         assert distance < max(tolerance, 1e-5), name
+
+
+def sparse_tokens(shape):
+    """Tokens of which more are to be learnt in some batches than in others."""
+    random = np.random.default_rng(0)
+    learnt = random.random(shape) < np.linspace(0.1, 0.9, shape[0])[:, None]
+    tokens = random.integers(0, 97, shape)
+    return np.where(learnt, tokens, ~tokens).astype(np.int32)
+
+
+def loss_of_learnt(lm, marked):  # by the plain model, one token after the other
+    tokens = np.maximum(marked, ~marked)
+    logits = lm(tokens)['logits'][:, :-1]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tokens[:, 1:], logits)
+    return tf.reduce_mean(tf.boolean_mask(losses, marked[:, 1:] >= 0))
+
+
+@pytest.mark.parametrize('number', [1, 2, 4])
+@pytest.mark.parametrize('memory_saving', [False, True])
+def test_only_what_is_to_be_learnt_is(tiny, memory_saving, number):
+    marked = sparse_tokens([4, 16])
+    variables = model.by_name(tiny.params)
+    with tf.GradientTape() as tape:
+        expected_loss = loss_of_learnt(tiny, marked)
+    expected = tape.gradient(expected_loss, variables)
+    before = {name: v.numpy().copy() for name, v in variables.items()}
+    _, step = start(
+        tiny, 16, np.int32, optimizer='sgd', batch_size=4 // number, accumulate_gradients=number,
+        memory_saving_gradients=memory_saving,
+    )  # fmt: skip
+    loss = step(tf.constant(marked.reshape(number, 4 // number, 16)), 1.0)
+    np.testing.assert_allclose(loss, expected_loss, rtol=2e-6)
+    for name, variable in variables.items():  # with SGD at this rate, a step is the gradient
+        gradient = tf.convert_to_tensor(expected[name])
+        np.testing.assert_allclose(before[name] - variable, gradient, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize('memory_saving', [False, True])
+def test_where_nothing_is_to_be_learnt_nothing_changes(tiny, memory_saving):
+    before = [v.numpy().copy() for v in tiny.trainable_variables]
+    _, step = start(tiny, 16, np.int32, memory_saving_gradients=memory_saving)
+    marked = ~np.random.default_rng(0).integers(0, 97, [1, 2, 16])
+    loss, norm = step.compiled(tf.constant(marked, tf.int32), 0.1)
+    assert (float(loss), float(norm)) == (0, 0)
+    assert all(map(np.array_equal, before, tiny.trainable_variables))
+
+
+def test_noise_comes_where_nothing_is_to_be_learnt_as_well(tiny):
+    marked = sparse_tokens([2, 16])
+    _, step = start(tiny, 16, np.int32, noise=0.5)
+    inputs = train_step.with_noise(
+        tf.constant(np.maximum(marked, ~marked)[None]), 0.5, 97, tf.constant([1, 0], tf.int64)
+    )
+    logits = tiny(inputs[0])['logits'][:, :-1]
+    labels = np.maximum(marked, ~marked)[:, 1:]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    expected = tf.reduce_mean(tf.boolean_mask(losses, marked[:, 1:] >= 0))
+    np.testing.assert_allclose(step(tf.constant(marked[None])), expected, rtol=1e-5)
 
 
 def test_what_is_not_trained_stays_bit_for_bit(tiny):
@@ -236,6 +294,14 @@ def test_validation_loss_is_that_of_the_model(tiny):
     state, _ = start(tiny)
     validation_loss = train_step.compiled_validation(state, config())
     np.testing.assert_allclose(validation_loss(tokens), expected, rtol=1e-6)
+
+
+def test_validation_is_of_what_is_to_be_learnt(tiny):
+    marked = sparse_tokens([2, 16])
+    state, _ = start(tiny)
+    validation_loss = train_step.compiled_validation(state, config())
+    expected = loss_of_learnt(tiny, marked)
+    np.testing.assert_allclose(validation_loss(tf.constant(marked), True), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,15 @@ def test_samples_are_printed_and_written(place, capsys):
     assert not pathlib.Path('samples/run1/samples-1').exists()
 
 
+def test_what_is_not_to_be_learnt_is_not_and_samples_begin_with_it(place, monkeypatch):
+    tokens = np.arange(40, 80, dtype=np.int32)
+    monkeypatch.setattr(training, '_load', lambda *_: [~tokens])
+    train(steps=1, sample_every=1, sample_num=1, sample_length=2, val_every=1, val_batch_count=1)
+    assert scalars('loss') == scalars('val_loss') == {1: 0.0}
+    first = pathlib.Path('samples/run1/samples-1').read_text().split('\n')[1][0]
+    assert first in encoder.get_encoder('tiny', 'models').decode(tokens.tolist())
+
+
 def test_samples_do_not_disturb_the_training(place):
     train(steps=4, run_name='silent')
     train(steps=4, run_name='talkative', sample_every=1, sample_length=4, val_every=2)
