@@ -9,7 +9,7 @@ instead of all of them.
 
 import tensorflow as tf
 
-from . import fused_loss, model
+from . import dropout, fused_loss, model
 
 
 def aligned(h, tokens):  # [batch, sequence, features], [batch, sequence] -> [n, features], [n]
@@ -18,8 +18,9 @@ def aligned(h, tokens):  # [batch, sequence, features], [batch, sequence] -> [n,
 
 
 def loss_and_gradients(
-    lm, trained, inputs, tokens, weights=None, *, block, dtype, recompute, scale=1.0
-):
+    lm, trained, inputs, tokens, weights=None, seed=None,
+    *, block, dtype, recompute, scale=1.0, dropout_rate=0.0,
+):  # fmt: skip
     """The loss, [], and a generator of the gradients: {name: gradient} for each part of the model.
 
     Args:
@@ -27,39 +28,31 @@ def loss_and_gradients(
         inputs: [batch, sequence], what the model sees.
         tokens: the same, what it should say.
         weights: [batch, sequence - 1], as windows.weights_of gives them; None for ones.
+        seed: [2], of dropout; None for none.
         block: what computes a layer, as lean_block.lean_block gives it.
         dtype: of the last matrix product.
         recompute: whether layers are computed again instead of remembered.
         scale: what all gradients are multiplied by.
+        dropout_rate: of the embeddings; `block` knows its own.
     """
     hparams, params = lm.hparams, lm.params
     wte = tf.convert_to_tensor(params['wte'])
-
-    def taped(function, x):  # -> a function from dy to dx and the gradients, and y
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = function(x)
-
-        def backward(dy, name):
-            part = {n: v for n, v in trained.items() if n.startswith(f'model/{name}/')}
-            dx, *gradients = tape.gradient(y, [x, *part.values()], dy)
-            return dx, dict(zip(part, gradients, strict=True))
-
-        return backward, y
+    seed_of_embeddings = dropout.seed_of(seed, hparams.n_layer)  # behind those of the layers
 
     def layer_function(layer):
-        return lambda x: block(x, params[f'h{layer}'], past=None, hparams=hparams)[0]
+        more = {} if seed is None else {'seed': dropout.seed_of(seed, layer)}
+        return lambda x: block(x, params[f'h{layer}'], past=None, hparams=hparams, **more)[0]
 
-    x = model.embed(params, inputs)
+    x = dropout.dropped(model.embed(params, inputs), dropout_rate, seed_of_embeddings)
     inputs_of, backward_of = [], []  # each layer
     for layer in range(hparams.n_layer):
         inputs_of.append(x)
         if recompute:
             x = layer_function(layer)(x)
         else:
-            backward, x = taped(layer_function(layer), x)
+            backward, x = _taped(layer_function(layer), x, trained)
             backward_of.append(backward)
-    backward_of_norm, h = taped(lambda x: model.norm(x, params['ln_f']), x)
+    backward_of_norm, h = _taped(lambda x: model.norm(x, params['ln_f']), x, trained)
     if weights is not None:
         weights = tf.reshape(weights, [-1])
     with tf.GradientTape() as tape:
@@ -76,16 +69,30 @@ def loss_and_gradients(
         for layer in reversed(range(hparams.n_layer)):
             if recompute:
                 with tf.control_dependencies([dx]):  # or it would be done at once and remembered
-                    x = tf.identity(inputs_of[layer])
-                backward, _ = taped(layer_function(layer), x)
+                    x, function = tf.identity(inputs_of[layer]), layer_function(layer)
+                backward, _ = _taped(function, x, trained)
             else:
                 backward = backward_of[layer]
             dx, part = backward(dx, f'h{layer}')
             yield from [part] if part else []
         if 'model/wte' in trained:
+            dx = dropout.dropped(dx, dropout_rate, seed_of_embeddings)
             yield _embedding_gradients(dx, inputs, dwte, hparams.n_ctx)
 
     return loss, gradients()
+
+
+def _taped(function, x, trained):  # -> a function from dy to dx and the gradients, and y
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+
+    def backward(dy, name):
+        part = {n: v for n, v in trained.items() if n.startswith(f'model/{name}/')}
+        dx, *gradients = tape.gradient(y, [x, *part.values()], dy)
+        return dx, dict(zip(part, gradients, strict=True))
+
+    return backward, y
 
 
 def _embedding_gradients(dx, inputs, dwte, n_ctx):

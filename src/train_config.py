@@ -72,6 +72,9 @@ class TrainConfig:
     noise: float = flag(
         0.0, metavar='P', help='Replace each input token by a random one with this probability'
     )
+    dropout: float = flag(
+        0.0, metavar='P', help='Leave out each activation with this probability while training'
+    )
     top_k: int = flag(40, help='Sample among the k likeliest tokens')
     top_p: float = flag(
         0.0, help='Sample among the likeliest tokens that reach this probability; overrides top_k'
@@ -97,7 +100,9 @@ class TrainConfig:
         help='Train on one device, on all GPUs, or on all machines of TF_CONFIG; auto finds out',
     )
     dry_run: bool = flag(False, help='Say how much memory this would take, and end')
-    seed: int = flag(None, help='Makes the choice of windows, the noise and the samples repeatable')
+    seed: int = flag(
+        None, help='Makes the choice of windows, noise, dropout and samples repeatable'
+    )
 
     @property
     def lora_scale(self):
@@ -133,8 +138,10 @@ class TrainConfig:
                 raise ValueError(f'--{name} is {value}; it must be {least} or more')
         if not self.learning_rate > 0:
             raise ValueError(f'--learning_rate is {self.learning_rate}; it must be above 0')
-        if not 0 <= self.adam_beta2 < 1:
-            raise ValueError(f'--adam_beta2 is {self.adam_beta2}; it must be 0 or more, below 1')
+        for name in ('adam_beta2', 'dropout'):
+            if not 0 <= getattr(self, name) < 1:
+                value = getattr(self, name)
+                raise ValueError(f'--{name} is {value}; it must be 0 or more, below 1')
         if self.lora_alpha is not None and not self.lora_rank:
             raise ValueError('--lora_alpha says how strong adapters are; give them a --lora_rank')
         if self.schedule != 'constant' and not self.steps:

@@ -89,6 +89,10 @@ class TrainState:
         for name, slot in self.optimizer.slots.items():
             slot.assign(tensors[name])
 
+    def step_seed(self):  # -> [2]
+        """What the random numbers of the next step are made from."""
+        return tf.stack([tf.constant(self.seed, tf.int64), self.updates])
+
     def update(self, loss, norm, gradients, learning_rate):
         """Change the weights, unless that would spoil them for good."""
 
@@ -160,14 +164,20 @@ def compiled(state, config, window, devices=distribution.ONE, copies=()):
     return train_step
 
 
-def _parts(state, config, batches):  # -> {what layerwise.loss_and_gradients takes: of batches}
+def _parts(state, config, batches, devices):
+    """What layerwise.loss_and_gradients takes, of the batches of this replica: {name: tensor}."""
     parts = {'tokens': batches}
     if state.sampler.dtype.kind == 'i':  # there may be tokens that are not to be learnt
         parts = {'tokens': windows.tokens_of(batches), 'weights': windows.weights_of(batches)}
     parts['inputs'] = parts['tokens']
     if config.noise:
-        seed = tf.stack([tf.constant(state.seed, tf.int64), state.updates])
-        parts['inputs'] = with_noise(parts['tokens'], config.noise, state.lm.hparams.n_vocab, seed)
+        n_vocab = state.lm.hparams.n_vocab
+        parts['inputs'] = with_noise(parts['tokens'], config.noise, n_vocab, state.step_seed())
+    parts = {name: devices.share(part) for name, part in parts.items()}
+    if config.dropout:
+        number = batches.shape[0]
+        seeds = tf.random.split(state.step_seed(), number * devices.replicas)
+        parts['seed'] = devices.share(tf.reshape(seeds, [number, devices.replicas, 2]))[:, 0]
     return parts
 
 
@@ -175,13 +185,14 @@ def _one_step(state, config, window, devices):
     """What `compiled` compiles for one replica."""
     lm, trained = state.lm, state.trained
     dtype = tf.dtypes.as_dtype(config.dtype)
-    block = lean_block.lean_block(window, dtype, config.lora_scale)
+    block = lean_block.lean_block(window, dtype, config.lora_scale, config.dropout)
 
     def loss_and_gradients(batch):
         return layerwise.loss_and_gradients(
             lm, trained, **batch, block=block, dtype=dtype,
             recompute=config.memory_saving_gradients,
             scale=tf.convert_to_tensor(state.loss_scale) if state.scales else 1.0,
+            dropout_rate=config.dropout,
         )  # fmt: skip
 
     def loss_and_all_gradients(batch):
@@ -190,8 +201,7 @@ def _one_step(state, config, window, devices):
         return loss, [gradients[name] for name in trained]
 
     def one_step(batches, learning_rate):
-        batches = _parts(state, config, batches)
-        batches = {name: devices.share(part) for name, part in batches.items()}
+        batches = _parts(state, config, batches, devices)
         if config.updates_at_once:
             loss, parts = loss_and_gradients(accumulate.batch_of(batches, 0))
             (loss,) = devices.mean([loss])

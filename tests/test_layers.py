@@ -12,7 +12,7 @@ LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
     | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy', 'litert'}
-    | {'windows'},
+    | {'windows', 'dropout'},
     {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
     | {'beam', 'speculative', 'litert_graph'},
     {'generation', 'run_directory', 'lean_block', 'export'},

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import model, train_config, train_step
+from src import distribution, model, train_config, train_step
 
 RUNS = {
     'adam': {'learning_rate': 0.001},
@@ -288,11 +288,45 @@ def test_the_loss_scale_is_resumed(tiny, scale):
     assert (float(again.loss_scale), int(again.steps_at_scale)) == (scale, 7)
 
 
+@pytest.mark.parametrize('number', [1, 2])
+def test_dropout_is_the_same_where_layers_are_computed_again(tiny, number):
+    batch = tokens_of([number, 2, 16])
+    weights = [v.numpy().copy() for v in tiny.trainable_variables]
+    results = {}
+    for saving, rate in ((False, 0.2), (True, 0.2), (False, 0.0)):
+        for variable, value in zip(tiny.trainable_variables, weights, strict=True):
+            variable.assign(value.copy())
+        _, step = start(
+            tiny, 16, optimizer='sgd', dropout=rate, memory_saving_gradients=saving,
+            accumulate_gradients=number,
+        )  # fmt: skip
+        losses = [step(batch, 0.1).numpy() for _ in range(2)]
+        results[saving, rate] = [losses, *(v.numpy().copy() for v in tiny.trainable_variables)]
+    for a, b in zip(results[False, 0.2], results[True, 0.2], strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+    assert abs(results[False, 0.2][0][0] - results[False, 0.0][0][0]) > 1e-3
+
+
+def test_every_batch_on_every_device_has_dropout_of_its_own_in_every_step(tiny):
+    settings = config(dropout=0.1, accumulate_gradients=3)
+    state = train_step.TrainState(tiny, settings, [np.arange(50, dtype=np.uint16)])
+    seeds = set()
+    for _ in range(2):
+        for replica in range(2):
+            devices = distribution.Devices()
+            devices.replicas = 2
+            devices.share = lambda batches, replica=replica: batches[:, replica : replica + 1]
+            parts = train_step._parts(state, settings, tokens_of([3, 4, 16]), devices)
+            seeds |= {tuple(seed) for seed in parts['seed'].numpy().tolist()}
+        state.updates.assign_add(1)
+    assert len(seeds) == 2 * 2 * 3
+
+
 def test_validation_loss_is_that_of_the_model(tiny):
     tokens = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 16]), tf.int32)
     expected = model.lm_loss(tiny(tokens)['logits'], tokens)
     state, _ = start(tiny)
-    validation_loss = train_step.compiled_validation(state, config())
+    validation_loss = train_step.compiled_validation(state, config(dropout=0.5))
     np.testing.assert_allclose(validation_loss(tokens), expected, rtol=1e-6)
 
 
@@ -312,6 +346,7 @@ def test_validation_is_of_what_is_to_be_learnt(tiny):
         ({'learning_rate': 0.0}, '--learning_rate is 0.0'),
         ({'run_name': '../mine'}, '--run_name'),
         ({'seed': -1}, '--seed is -1'),
+        ({'dropout': 1.0}, '--dropout is 1.0; it must be 0 or more, below 1'),
         ({'adam_beta2': 1.0}, '--adam_beta2 is 1.0; it must be 0 or more, below 1'),
     ],
 )

@@ -102,6 +102,7 @@ def test_it_learns(place):
         {'optimizer': 'sgd', 'noise': 0.2},
         {'accumulate_gradients': 2, 'memory_saving_gradients': True, 'noise': 0.2},
         {'lora_rank': 2, 'memory_saving_gradients': True},
+        {'dropout': 0.2},
     ],
 )
 def test_ten_steps_and_ten_more_are_twenty(place, flags):
