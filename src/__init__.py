@@ -2,6 +2,7 @@
 
     encoder                  text to tokens and back
     load_dataset             files to chunks of tokens, chunks to windows
+    packing                  the same with many short texts in each window
     model                    tokens to logits; the loss
     windows                  which tokens of a window are to be learnt
     lean_block, fused_loss   the same block and loss for training, with less to remember

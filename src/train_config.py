@@ -27,6 +27,9 @@ class TrainConfig:
     literal_endoftext: bool = flag(
         False, help='Read <|endoftext|> as seven ordinary tokens, as the original did'
     )
+    pack: bool = flag(
+        False, help='Put many short texts, each with its end token, into each window, none cut'
+    )
     seq_length: int = flag(1024, metavar='TOKENS', help="Train on windows of this size, or n_ctx's")
     batch_size: int = flag(1, metavar='SIZE', help='Windows in a batch, on each device')
     learning_rate: float = flag(0.00002, metavar='LR', help='Learning rate')

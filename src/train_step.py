@@ -15,6 +15,7 @@ from . import (
     load_dataset,
     model,
     optimizer,
+    packing,
     windows,
 )
 
@@ -31,12 +32,15 @@ FIRST_SCALE, STEPS_TO_DOUBLE = 2.0**15, 2000  # of the loss in float16
 class TrainState:
     """Everything that changes while training, and all that a resume needs to know."""
 
-    def __init__(self, lm, config, chunks, base=None):
+    def __init__(self, lm, config, chunks, base=None, end=None):
         self.lm = lm
         self.base = base  # the prefix of the checkpoint beside whose weights adapters stand
         self.adapters = [config.lora_rank, config.lora_scale, base] if config.lora_rank else None
         self.seed = secrets.randbits(31) if config.seed is None else config.seed
-        self.sampler = load_dataset.Sampler(chunks, seed=self.seed)
+        if config.pack:
+            self.sampler = packing.PackedSampler(chunks, end, self.seed)
+        else:
+            self.sampler = load_dataset.Sampler(chunks, seed=self.seed)
         self.counter = 1  # the number of the next step, as it is printed
         self.updates = tf.Variable(0, dtype=tf.int64)  # how often the weights have changed
         self.avg_loss = (0.0, 0.0)  # decaying sums of the losses and of their weights
@@ -79,7 +83,10 @@ class TrainState:
             scale, steps = numbers['loss_scale']
             self.loss_scale.assign(scale)
             self.steps_at_scale.assign(steps)
-        self.sampler.restore(numbers['sampler'])
+        if set(numbers['sampler']) == set(self.sampler.state()):
+            self.sampler.restore(numbers['sampler'])
+        else:
+            print('The run was packed otherwise so far; its windows start anew', file=sys.stderr)
         same = numbers.get('adapters') == self.adapters
         if not same or set(tensors) != {'numbers', *self.optimizer.slots}:
             print(

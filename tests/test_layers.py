@@ -12,7 +12,7 @@ LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
     | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy', 'litert'}
-    | {'windows', 'dropout'},
+    | {'windows', 'dropout', 'packing'},
     {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
     | {'beam', 'speculative', 'litert_graph'},
     {'generation', 'run_directory', 'lean_block', 'export'},
@@ -40,7 +40,7 @@ def test_a_module_imports_only_from_lower_layers(path):
 @pytest.mark.parametrize(
     'stem',
     ['encoder', 'load_dataset', 'flags', 'model_directory', 'train_config', 'sample_config']
-    + ['litert', 'choose_numpy', '__main__'],
+    + ['packing', 'litert', 'choose_numpy', '__main__'],
 )
 def test_what_needs_no_tensorflow_does_not_import_it(stem):
     names = {alias.name for node in imports(SRC / f'{stem}.py') for alias in node.names}
