@@ -17,8 +17,20 @@ def aligned(h, tokens):  # [batch, sequence, features], [batch, sequence] -> [n,
     return tf.reshape(h[:, :-1], [-1, h.shape[-1]]), tf.reshape(tokens[:, 1:], [-1])
 
 
+def embedded(lm, inputs, firsts):  # [batch, sequence]s -> [batch, sequence, features]
+    return model.embed(lm.params, inputs, 0 if firsts is None else -firsts)
+
+
+def features(lm, inputs, firsts, block):  # [batch, sequence]s -> [batch, sequence, features]
+    """What predicts the token after each, without gradients; the arguments are those below."""
+    x = embedded(lm, inputs, firsts)
+    for layer in range(lm.hparams.n_layer):
+        x, _ = block(x, lm.params[f'h{layer}'], past=None, hparams=lm.hparams, firsts=firsts)
+    return model.norm(x, lm.params['ln_f'])
+
+
 def loss_and_gradients(
-    lm, trained, inputs, tokens, weights=None, seed=None,
+    lm, trained, inputs, tokens, weights=None, firsts=None, seed=None,
     *, block, dtype, recompute, scale=1.0, dropout_rate=0.0,
 ):  # fmt: skip
     """The loss, [], and a generator of the gradients: {name: gradient} for each part of the model.
@@ -28,6 +40,7 @@ def loss_and_gradients(
         inputs: [batch, sequence], what the model sees.
         tokens: the same, what it should say.
         weights: [batch, sequence - 1], as windows.weights_of gives them; None for ones.
+        firsts: [batch, sequence], as windows.firsts_of gives them; None where a window is one text.
         seed: [2], of dropout; None for none.
         block: what computes a layer, as lean_block.lean_block gives it.
         dtype: of the last matrix product.
@@ -40,10 +53,11 @@ def loss_and_gradients(
     seed_of_embeddings = dropout.seed_of(seed, hparams.n_layer)  # behind those of the layers
 
     def layer_function(layer):
-        more = {} if seed is None else {'seed': dropout.seed_of(seed, layer)}
+        more = {'firsts': firsts, 'seed': dropout.seed_of(seed, layer)}
+        more = {name: value for name, value in more.items() if value is not None}
         return lambda x: block(x, params[f'h{layer}'], past=None, hparams=hparams, **more)[0]
 
-    x = dropout.dropped(model.embed(params, inputs), dropout_rate, seed_of_embeddings)
+    x = dropout.dropped(embedded(lm, inputs, firsts), dropout_rate, seed_of_embeddings)
     inputs_of, backward_of = [], []  # each layer
     for layer in range(hparams.n_layer):
         inputs_of.append(x)
@@ -77,7 +91,7 @@ def loss_and_gradients(
             yield from [part] if part else []
         if 'model/wte' in trained:
             dx = dropout.dropped(dx, dropout_rate, seed_of_embeddings)
-            yield _embedding_gradients(dx, inputs, dwte, hparams.n_ctx)
+            yield _embedding_gradients(dx, inputs, firsts, dwte, hparams.n_ctx)
 
     return loss, gradients()
 
@@ -95,14 +109,15 @@ def _taped(function, x, trained):  # -> a function from dy to dx and the gradien
     return backward, y
 
 
-def _embedding_gradients(dx, inputs, dwte, n_ctx):
-    # [batch, sequence, features], [batch, sequence], [vocab, features] -> {name: gradient}
-    dwpe = tf.reduce_sum(dx, axis=0)  # [sequence, features]
+def _embedding_gradients(dx, inputs, firsts, dwte, n_ctx):
+    # [batch, sequence, features], [batch, sequence]s, [vocab, features] -> {name: gradient}
+    if firsts is None:
+        dwpe = tf.reduce_sum(dx, axis=0)  # [sequence, features]
+        dwpe = tf.pad(dwpe, [[0, n_ctx - dwpe.shape[0]], [0, 0]])
+    else:
+        dwpe = tf.math.unsorted_segment_sum(dx, tf.range(dx.shape[1]) - firsts, n_ctx)
     # Of all operations that add rows to a tensor, this one alone needs no copy of it.
     dwte = tf.raw_ops.InplaceAdd(
         x=dwte, i=tf.reshape(inputs, [-1]), v=tf.reshape(dx, [-1, dx.shape[-1]])
     )
-    return {
-        'model/wpe': tf.pad(dwpe, [[0, n_ctx - dwpe.shape[0]], [0, 0]]),
-        'model/wte': dwte,
-    }
+    return {'model/wpe': dwpe, 'model/wte': dwte}

@@ -63,8 +63,9 @@ def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
     norms, the softmax and gelu stay in float32, and so do the weights and their gradients. Linear
     layers may have adapters, whose products are multiplied by `lora_scale`: see lora.
 
-    Where it is called with a `seed` as well, there is dropout in the places of nanoGPT's model.py:
-    the weights of attention, and what attention and mlp add to x.
+    Where it is called with `firsts`, tokens look no further back than to these. Where it is called
+    with a `seed`, there is dropout in the places of nanoGPT's model.py: the weights of attention,
+    and what attention and mlp add to x.
     """
     mask = lean_attention.causal_mask(window)  # one for all layers
 
@@ -76,7 +77,7 @@ def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
             y += tf.matmul(tf.matmul(x, a), b) * lora_scale
         return y
 
-    def block(x, params, *, past, hparams, seed=None):
+    def block(x, params, *, past, hparams, firsts=None, seed=None):
         assert past is None
         in_attention, of_attention, of_mlp = (dropout.seed_of(seed, place) for place in range(3))
         attn, mlp = params['attn'], params['mlp']
@@ -84,7 +85,9 @@ def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
         to_attn = remember_input(lambda x: linear(norm(x, params['ln_1']), attn['c_attn']))
         to_mlp = remember_input(lambda x: linear(norm(x, params['ln_2']), mlp['c_fc']))
         from_mlp = remember_input(lambda m: linear(gelu(m), mlp['c_proj']))
-        a = lean_attention.attention(to_attn(x), hparams.n_head, mask, dropout_rate, in_attention)
+        a = lean_attention.attention(
+            to_attn(x), hparams.n_head, mask, firsts, dropout_rate, in_attention
+        )
         a = tf.cast(linear(a, attn['c_proj']), tf.float32)
         x = x + dropout.dropped(a, dropout_rate, of_attention)
         m = tf.cast(from_mlp(to_mlp(x)), tf.float32)

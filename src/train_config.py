@@ -30,6 +30,9 @@ class TrainConfig:
     pack: bool = flag(
         False, help='Put many short texts, each with its end token, into each window, none cut'
     )
+    document_mask: bool = flag(
+        False, help='Let no text see those before it in a window, and count its positions from 0'
+    )
     seq_length: int = flag(1024, metavar='TOKENS', help="Train on windows of this size, or n_ctx's")
     batch_size: int = flag(1, metavar='SIZE', help='Windows in a batch, on each device')
     learning_rate: float = flag(0.00002, metavar='LR', help='Learning rate')

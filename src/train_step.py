@@ -37,6 +37,7 @@ class TrainState:
         self.base = base  # the prefix of the checkpoint beside whose weights adapters stand
         self.adapters = [config.lora_rank, config.lora_scale, base] if config.lora_rank else None
         self.seed = secrets.randbits(31) if config.seed is None else config.seed
+        self.end = end if config.document_mask else None  # what hides what is before it
         if config.pack:
             self.sampler = packing.PackedSampler(chunks, end, self.seed)
         else:
@@ -173,9 +174,7 @@ def compiled(state, config, window, devices=distribution.ONE, copies=()):
 
 def _parts(state, config, batches, devices):
     """What layerwise.loss_and_gradients takes, of the batches of this replica: {name: tensor}."""
-    parts = {'tokens': batches}
-    if state.sampler.dtype.kind == 'i':  # there may be tokens that are not to be learnt
-        parts = {'tokens': windows.tokens_of(batches), 'weights': windows.weights_of(batches)}
+    parts = windows.parts_of(batches, state.sampler.dtype.kind == 'i', state.end)
     parts['inputs'] = parts['tokens']
     if config.noise:
         n_vocab = state.lm.hparams.n_vocab
@@ -234,18 +233,18 @@ def _one_step(state, config, window, devices):
 def compiled_validation(state, config):
     """A compiled function from tokens, [batch, sequence], to their loss, [].
 
-    With `weighted` there may be tokens among them that are not to be learnt.
+    With `marked` there may be tokens among them that are not to be learnt.
     """
     lm = state.lm
 
     @tf.function(autograph=False)
-    def validation_loss(tokens, weighted=False):
-        weights = None
-        if weighted:
-            tokens, weights = windows.tokens_of(tokens), windows.weights_of(tokens)
-            weights = tf.reshape(weights, [-1])
+    def validation_loss(tokens, marked=False):
+        parts = windows.parts_of(tokens, marked, state.end)
+        tokens, weights, firsts = map(parts.get, ('tokens', 'weights', 'firsts'))
         block = lean_block.lean_block(tokens.shape[1], lora_scale=config.lora_scale)
-        h, _ = model.transformer(lm.hparams, lm.params, tokens, block=block)
+        h = layerwise.features(lm, tokens, firsts, block)
+        if weights is not None:
+            weights = tf.reshape(weights, [-1])
         wte = tf.cast(lm.params['wte'], tf.float32)
         return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), wte, weights)
 

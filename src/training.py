@@ -63,7 +63,7 @@ def _train(config, devices):
     val_chunks = chunks
     if config.val_every and config.val_dataset:
         val_chunks = _load(enc, config.val_dataset, config)
-    end = _end_of_texts(enc) if config.pack else None
+    end = _end_of_texts(enc) if config.pack or config.document_mask else None
     states = devices.on_each(
         lambda i: train_step.TrainState(models[i][0], config, chunks, models[i][1], end)
     )

@@ -229,8 +229,8 @@ class Run:
         print('Calculating validation loss...', flush=True)
         losses = []
         for batch in tqdm.tqdm(self.val_batches, position=0):
-            weighted = batch.dtype.kind == 'i'
-            losses.append(float(self.validation_loss(tf.constant(batch, tf.int32), weighted)))
+            marked = batch.dtype.kind == 'i'
+            losses.append(float(self.validation_loss(tf.constant(batch, tf.int32), marked)))
             if self.stop.is_set():
                 return
         loss = np.mean(losses)

@@ -24,6 +24,7 @@ CASES = {
     'accumulated': {'optimizer': 'sgd', 'learning_rate': 0.05, 'accumulate_gradients': 2,
                     'memory_saving_gradients': True, 'noise': 0.2, 'clip_gradients': 0.5},
     'at_once': {'memory_saving_gradients': True},
+    'packed': {'pack': True, 'document_mask': True, 'accumulate_gradients': 2},
 }  # fmt: skip
 TWO_DEVICES = """
     import sys

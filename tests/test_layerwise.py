@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import layerwise, lean_attention, lean_block, model
+from src import layerwise, lean_attention, lean_block, model, windows
 
 TOKENS = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 20]), tf.int32)
 NOISY = tf.constant(np.random.default_rng(1).integers(0, 97, [2, 20]), tf.int32)
@@ -93,6 +93,44 @@ def test_the_gradients_with_dropout_are_those_of_one_tape(tiny, compiled, monkey
     for name, gradient in gradients.items():
         value = tf.convert_to_tensor(expected[name])
         np.testing.assert_allclose(gradient, value, atol=2e-6, rtol=2e-5, err_msg=name)
+
+
+FIRSTS = tf.constant([[0] * 7 + [7] * 9 + [16] * 4, [0] + [1] * 19])
+
+
+def parts_of(tokens):  # [2, 20] -> each text of them alone, [1, …]
+    for row, starts in ((0, (0, 7, 16, 20)), (1, (0, 1, 20))):
+        for start, end in itertools.pairwise(starts):
+            yield tokens[row : row + 1, start:end]
+
+
+def test_texts_in_one_window_have_the_logits_of_each_alone(tiny, monkeypatch):
+    monkeypatch.setattr(lean_attention, 'SLICE', 8)
+    h = layerwise.features(tiny, TOKENS, FIRSTS, lean_block.lean_block(20))
+    together = parts_of(model.logits_of(h, tiny.params))
+    for logits, tokens in zip(together, parts_of(TOKENS), strict=True):
+        np.testing.assert_allclose(logits, tiny(tokens)['logits'], atol=1e-5)
+
+
+@pytest.mark.parametrize('recompute', [False, True])
+def test_texts_in_one_window_have_the_gradients_of_each_alone(
+    tiny, compiled, monkeypatch, recompute
+):
+    monkeypatch.setattr(lean_attention, 'SLICE', 8)
+    variables = model.by_name(tiny.params)
+    with tf.GradientTape() as tape:
+        expected_loss = tf.add_n([
+            model.lm_loss(tiny(inputs)['logits'], tokens) * (tokens.shape[1] - 1)
+            for inputs, tokens in zip(parts_of(NOISY), parts_of(TOKENS), strict=True)
+            if tokens.shape[1] > 1
+        ]) / (40 - 5)  # fmt: skip
+    expected = tape.gradient(expected_loss, variables)
+    weights = windows.weights_of(TOKENS, FIRSTS)
+    loss, gradients = compiled(recompute, weights=weights, firsts=FIRSTS)(NOISY, TOKENS)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    for name, gradient in gradients.items():
+        value = tf.convert_to_tensor(expected[name])
+        np.testing.assert_allclose(gradient, value, atol=1e-6, rtol=1e-5, err_msg=name)
 
 
 def products(function):

@@ -17,9 +17,10 @@ def config(**changes):
     return train_config.TrainConfig(**{'dataset': 'none', 'batch_size': 2, 'seed': 1, **changes})
 
 
-def start(lm, window=32, dtype_of_tokens=np.uint16, **changes):
+def start(lm, window=32, dtype_of_tokens=np.uint16, end=None, **changes):
     settings = config(**changes)
-    state = train_step.TrainState(lm, settings, [np.arange(50, dtype=dtype_of_tokens)])
+    chunks = [np.arange(50, dtype=dtype_of_tokens)]
+    state = train_step.TrainState(lm, settings, chunks, end=end)
     step = train_step.compiled(state, settings, window)
 
     def loss_of(batches, learning_rate=settings.learning_rate):
@@ -147,6 +148,56 @@ def test_noise_comes_where_nothing_is_to_be_learnt_as_well(tiny):
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     expected = tf.reduce_mean(tf.boolean_mask(losses, marked[:, 1:] >= 0))
     np.testing.assert_allclose(step(tf.constant(marked[None])), expected, rtol=1e-5)
+
+
+def loss_of_texts(lm, windows, inputs, end):  # by the plain model, each text alone
+    losses = []
+    for window, shown in zip(windows, inputs, strict=True):
+        tokens = np.maximum(window, ~window)
+        behind_ends = np.flatnonzero(tokens == end) + 1
+        for text in np.split(np.arange(len(window)), behind_ends):
+            if len(text) > 1:
+                logits = lm(shown[None, text])['logits'][0, :-1]
+                labels = tokens[text][1:]
+                all_losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+                losses.append(tf.boolean_mask(all_losses, window[text][1:] >= 0))
+    return tf.reduce_mean(tf.concat(losses, axis=0))
+
+
+@pytest.mark.parametrize('number, saving', [(1, True), (2, False)])
+def test_packed_texts_are_learnt_as_if_alone_whatever_the_noise(tiny, number, saving):
+    end, variables = 96, model.by_name(tiny.params)
+    texts = np.random.default_rng(0).integers(0, 90, 54, np.uint16)
+    texts[[1, 4, 5, 11, 30, 37, 41, 45]] = end
+    settings = config(pack=True)
+    sampler = train_step.TrainState(tiny, settings, [texts], end=end).sampler
+    packed = np.stack([sampler.sample(16) for _ in range(4)])
+    assert (packed < 0).any() and (packed == end).sum() > 6
+    inputs = train_step.with_noise(
+        tf.constant(np.maximum(packed, ~packed).reshape(number, 4 // number, 16)),
+        0.3, 97, tf.constant([1, 0], tf.int64),
+    )  # fmt: skip
+    with tf.GradientTape() as tape:
+        expected_loss = loss_of_texts(tiny, packed, tf.reshape(inputs, [4, 16]).numpy(), end)
+    expected = tape.gradient(expected_loss, variables)
+    before = {name: v.numpy().copy() for name, v in variables.items()}
+    _, step = start(
+        tiny, 16, end=end, optimizer='sgd', batch_size=4 // number, accumulate_gradients=number,
+        memory_saving_gradients=saving, noise=0.3, pack=True, document_mask=True,
+    )  # fmt: skip
+    loss = step(tf.constant(packed.reshape(number, 4 // number, 16)), 1.0)
+    np.testing.assert_allclose(loss, expected_loss, rtol=2e-6)
+    for name, variable in variables.items():  # with SGD at this rate, a step is the gradient
+        gradient = tf.convert_to_tensor(expected[name])
+        np.testing.assert_allclose(before[name] - variable, gradient, atol=2e-6, err_msg=name)
+
+
+def test_validation_sees_texts_alone_as_the_training_does(tiny):
+    tokens = np.random.default_rng(0).integers(90, 97, [2, 16]).astype(np.int32)
+    for settings, end in ((config(document_mask=True), 96), (config(pack=True), -1)):
+        state = train_step.TrainState(tiny, settings, [np.arange(50)], end=96)
+        loss = train_step.compiled_validation(state, settings)(tf.constant(tokens))
+        np.testing.assert_allclose(loss, loss_of_texts(tiny, tokens, tokens, end), rtol=1e-6)
 
 
 def test_what_is_not_trained_stays_bit_for_bit(tiny):

@@ -104,7 +104,7 @@ def test_it_learns(place):
         {'accumulate_gradients': 2, 'memory_saving_gradients': True, 'noise': 0.2},
         {'lora_rank': 2, 'memory_saving_gradients': True},
         {'dropout': 0.2},
-        {'pack': True},
+        {'pack': True, 'document_mask': True, 'dropout': 0.1, 'memory_saving_gradients': True},
     ],
 )
 def test_ten_steps_and_ten_more_are_twenty(place, flags):
