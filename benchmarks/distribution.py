@@ -35,7 +35,7 @@ def measure():
     hparams.override_from_dict(SHAPE)
     config = train_config.TrainConfig(dataset='', batch_size=BATCH, seed=0)
     lm = model.GPT2(hparams, model.init_params(hparams, seed=0))
-    state = train_step.TrainState(lm, config, [np.arange(SHAPE['n_ctx'])])
+    state = train_step.TrainState(lm, config, [np.arange(SHAPE['n_ctx'], dtype=np.uint16)])
     compiled = train_step.compiled(state, config, SHAPE['n_ctx'], devices)
     shape = compiled.input_signature[0].shape
     batches = tf.constant(np.random.default_rng(0).integers(0, SHAPE['n_vocab'], shape), tf.int32)

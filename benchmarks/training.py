@@ -44,7 +44,7 @@ def ours(batch, **flags):
         dataset='', learning_rate=LEARNING_RATE, seed=0, batch_size=batch_size, **flags
     )
     lm = model.GPT2(hparams, model.init_params(hparams, seed=0))
-    state = train_step.TrainState(lm, config, list(tokens(batch)))
+    state = train_step.TrainState(lm, config, list(tokens(batch).astype(np.uint16)))
     compiled = train_step.compiled(state, config, window)
     batches = tf.constant(tokens(batch)[None], tf.int32)  # [1 to accumulate, batch, window]
     return lambda: float(compiled(batches, LEARNING_RATE)[0])

@@ -4,7 +4,9 @@
     text_files, tables       files to text, rows to texts
     token_files              files to tokens and back
     load_dataset             files to chunks of tokens, chunks to windows
+    packing                  the same with many short texts in each window
     model                    tokens to logits; the loss
+    windows                  which tokens are to be learnt, where texts begin
     lean_block, fused_loss   the same block and loss for training, with less to remember
     layerwise                the loss to gradients, layer by layer, remembered or recomputed
     lora                     weights that stay, and thin matrices that learn

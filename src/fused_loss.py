@@ -11,7 +11,9 @@ ROWS = 256  # of logits at once, 51 MB with OpenAI's vocabulary
 TOKENS = 8192  # rows of the embedding's gradient that are added to at once, 25 MB in 124M
 
 
-def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale=1.0, slices=1):
+def linear_cross_entropy(
+    h, labels, wte, dtype=tf.float32, train_wte=True, scale=1.0, slices=1, weights=None
+):
     """Mean cross-entropy in nats of softmax(h wteᵀ), as model.lm_loss of model.logits_of.
 
     Args:
@@ -23,6 +25,7 @@ def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale
         slices: whose gradients by logits are kept until they are multiplied; more take more memory
             and less time.
         scale: what the gradients, not the loss, are multiplied by: float16 holds none below 6e-8.
+        weights: [n], what the loss of each row is multiplied by before the mean; None for ones.
 
     The gradients are computed along with the loss, wanted or not; cross_entropy leaves them out.
     """
@@ -37,9 +40,13 @@ def linear_cross_entropy(h, labels, wte, dtype=tf.float32, train_wte=True, scale
                 some = tf.identity(h[start : start + ROWS])
             some_labels = labels[start : start + ROWS]
             losses, p = _cross_entropy(some, some_labels, wte)
+            factor = scale / n
+            if weights is not None:
+                losses *= weights[start : start + ROWS]
+                factor *= weights[start : start + ROWS, None]
             loss += tf.reduce_sum(losses) / n
             with tf.control_dependencies([loss]):  # p is no more after that
-                d = tf.cast(_less_one(p, some_labels) * (scale / n), dtype)  # [rows, vocab]
+                d = tf.cast(_less_one(p, some_labels) * factor, dtype)  # [rows, vocab]
             dh.append(tf.matmul(d, wte))
             done = [loss, dh[-1]]
             if train_wte:
@@ -74,14 +81,15 @@ def _plus_products(dwte, ds, hs):  # [vocab, features] or None, [rows, vocab]s, 
     return dwte
 
 
-def cross_entropy(h, labels, wte):  # as above, without gradients
+def cross_entropy(h, labels, wte, weights=None):  # as above, without gradients
     losses, done = [], []
     for start in range(0, h.shape[0], ROWS):
         with tf.control_dependencies(done):
             some = tf.identity(h[start : start + ROWS])
         losses.append(_cross_entropy(some, labels[start : start + ROWS], wte)[0])
         done = losses[-1:]
-    return tf.reduce_mean(tf.concat(losses, axis=0))
+    losses = tf.concat(losses, axis=0)
+    return tf.reduce_mean(losses if weights is None else losses * weights)
 
 
 def _cross_entropy(h, labels, wte):  # -> the loss of each row, [rows], and softmax, [rows, vocab]

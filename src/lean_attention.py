@@ -8,7 +8,7 @@ et al. 2022, arXiv:2205.14135).
 import numpy as np
 import tensorflow as tf
 
-from . import model
+from . import dropout, model
 
 SLICE = 256  # tokens
 
@@ -22,20 +22,23 @@ def causal_mask(window):
     return tf.constant(np.triu(np.full([size, size], -1e10, np.float32), 1))
 
 
-def attention(c, n_head, mask):
+def attention(c, n_head, mask, firsts=None, dropout_rate=0.0, seed=None):
     """What model.attn computes between its two linear layers.
 
     Args:
         c: [batch, sequence, 3 * features], of any floating type; the softmax is float32.
         mask: causal_mask(sequence).
+        firsts: [batch, sequence], the first token that each may look at; None for that of the
+            window.
+        dropout_rate: of the weights; each slice has a seed of its own, made from `seed`.
 
     Returns [batch, sequence, features].
     """
 
     @tf.custom_gradient
     def attention(c):
-        a = _attention(c, n_head, mask)
-        return a, lambda da: _gradient(c, a, da, n_head, mask)
+        a = _attention(c, n_head, mask, firsts, dropout_rate, seed)
+        return a, lambda da: _gradient(c, a, da, n_head, mask, firsts, dropout_rate, seed)
 
     return attention(c)
 
@@ -53,33 +56,40 @@ def _heads(c, n_head):  # -> queries, to be multiplied by keys as they are, keys
     return q * tf.math.rsqrt(tf.cast(v.shape[-1], q.dtype)), k, v
 
 
-def _weights(q, k, mask):  # [batch, heads, dst, features], [batch, heads, src, features] up to dst
+def _weights(q, k, mask, firsts):
+    # [batch, heads, dst, features], [batch, heads, src, features] up to dst
     w = tf.cast(tf.matmul(q, k, transpose_b=True), tf.float32)  # [batch, heads, dst, src]
     dst, src = w.shape[-2:]
+    if firsts is not None:
+        w = tf.where(tf.range(src) < firsts[:, None, src - dst : src, None], -1e10, w)
     return tf.nn.softmax(w + tf.pad(mask[:dst, :dst], [[0, 0], [src - dst, 0]]))
 
 
-def _attention(c, n_head, mask):
+def _attention(c, n_head, mask, firsts, dropout_rate, seed):
     q, k, v = _heads(c, n_head)
     a = []
-    for start, end in _slices(c, mask):
-        w = _weights(q[:, :, start:end], k[:, :, :end], mask)
+    for number, (start, end) in enumerate(_slices(c, mask)):
+        w = _weights(q[:, :, start:end], k[:, :, :end], mask, firsts)
+        w = dropout.dropped(w, dropout_rate, dropout.seed_of(seed, number))
         a.append(tf.matmul(tf.cast(w, c.dtype), v[:, :, :end]))
     return model.merge_heads(tf.concat(a, axis=2))
 
 
-def _gradient(c, a, da, n_head, mask):  # of the shapes of c, a, a -> c
+def _gradient(c, a, da, n_head, mask, firsts, dropout_rate, seed):  # shapes of c, a, a -> c
     slices = _slices(c, mask)
     with tf.control_dependencies([da]):  # or the weights would be those of the first time
         q, k, v = _heads(tf.identity(c), n_head)
+        seeds = [dropout.seed_of(seed, number) for number in range(len(slices))]
     a, da = model.split_heads(a, n_head), model.split_heads(da, n_head)
     sums = tf.reduce_sum(tf.cast(da, tf.float32) * tf.cast(a, tf.float32), axis=-1, keepdims=True)
     dq, dk, dv = [], [[] for _ in slices], [[] for _ in slices]  # of each slice; its summands
     for number, (start, end) in enumerate(slices):
         some_q, some_da = q[:, :, start:end], da[:, :, start:end]
-        w = _weights(some_q, k[:, :, :end], mask)  # [batch, heads, dst, src]
+        w = _weights(some_q, k[:, :, :end], mask, firsts)  # [batch, heads, dst, src]
         dw = tf.matmul(some_da, v[:, :, :end], transpose_b=True)
+        dw = dropout.dropped(dw, dropout_rate, seeds[number])
         dw = _softmax_gradient(w, dw, sums[:, :, start:end])
+        w = dropout.dropped(w, dropout_rate, seeds[number])
         dq.append(tf.matmul(dw, k[:, :, :end]))
         sizes = [end - start for start, end in slices[: number + 1]]
         for summands, weight, upstream in ((dk, dw, some_q), (dv, w, some_da)):

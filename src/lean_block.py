@@ -7,7 +7,7 @@ layer only the inputs of the five steps below are remembered.
 
 import tensorflow as tf
 
-from . import lean_attention, model
+from . import dropout, lean_attention, model
 
 
 @tf.custom_gradient
@@ -56,12 +56,16 @@ def _norm_gradient(x, g, dy, epsilon=1e-5):  # [batch, sequence, features]s but 
     return dx, tf.reduce_sum(dy * n, axis=[0, 1]), tf.reduce_sum(dy, axis=[0, 1])
 
 
-def lean_block(window, dtype=tf.float32, lora_scale=1.0):
+def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
     """A function with the arguments of model.block, for batches of `window` tokens.
 
     With another `dtype`, matrix products are computed in it; what is added up along the layers, the
     norms, the softmax and gelu stay in float32, and so do the weights and their gradients. Linear
     layers may have adapters, whose products are multiplied by `lora_scale`: see lora.
+
+    Where it is called with `firsts`, tokens look no further back than to these. Where it is called
+    with a `seed`, there is dropout in the places of nanoGPT's model.py: the weights of attention,
+    and what attention and mlp add to x.
     """
     mask = lean_attention.causal_mask(window)  # one for all layers
 
@@ -73,15 +77,20 @@ def lean_block(window, dtype=tf.float32, lora_scale=1.0):
             y += tf.matmul(tf.matmul(x, a), b) * lora_scale
         return y
 
-    def block(x, params, *, past, hparams):
+    def block(x, params, *, past, hparams, firsts=None, seed=None):
         assert past is None
+        in_attention, of_attention, of_mlp = (dropout.seed_of(seed, place) for place in range(3))
         attn, mlp = params['attn'], params['mlp']
         remember_input = tf.recompute_grad
         to_attn = remember_input(lambda x: linear(norm(x, params['ln_1']), attn['c_attn']))
         to_mlp = remember_input(lambda x: linear(norm(x, params['ln_2']), mlp['c_fc']))
         from_mlp = remember_input(lambda m: linear(gelu(m), mlp['c_proj']))
-        a = lean_attention.attention(to_attn(x), hparams.n_head, mask)
-        x = x + tf.cast(linear(a, attn['c_proj']), tf.float32)
-        return x + tf.cast(from_mlp(to_mlp(x)), tf.float32), None
+        a = lean_attention.attention(
+            to_attn(x), hparams.n_head, mask, firsts, dropout_rate, in_attention
+        )
+        a = tf.cast(linear(a, attn['c_proj']), tf.float32)
+        x = x + dropout.dropped(a, dropout_rate, of_attention)
+        m = tf.cast(from_mlp(to_mlp(x)), tf.float32)
+        return x + dropout.dropped(m, dropout_rate, of_mlp), None
 
     return block

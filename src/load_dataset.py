@@ -175,6 +175,8 @@ class Sampler:
 
     def __init__(self, chunks, seed=None):
         self.chunks = chunks
+        # Signed where some tokens may be below 0, which is not to be learnt: see windows.
+        self.dtype = np.result_type(*{chunk.dtype for chunk in chunks})
         self.sizes = np.array([len(chunk) for chunk in chunks])
         self.total_size = int(self.sizes.sum())
         self.longest = int(self.sizes.max())

@@ -171,7 +171,7 @@ def empty_cache(*, hparams, batch_size, window):
 
 def embed(params, X, past_length=0):  # [batch, sequence] -> [batch, sequence, features]
     """What each token is, plus where it stands."""
-    positions = tf.reshape(past_length, [-1, 1]) + tf.range(shape_list(X)[1])  # [1 or batch, …]
+    positions = past_length + tf.range(shape_list(X)[1])  # [sequence] or [batch, sequence]
     # Read first: a variable that is gathered from is copied at every later read, wte's 154 MB.
     wte, wpe = tf.convert_to_tensor(params['wte']), tf.convert_to_tensor(params['wpe'])
     return tf.cast(tf.gather(wte, X) + tf.gather(wpe, positions), tf.float32)
@@ -190,7 +190,7 @@ def transformer(hparams, params, X, past=None, *, block=block):
     if past is None:
         past_length, pasts = 0, [None] * hparams.n_layer
     elif isinstance(past, list):
-        past_length, pasts = past[0].length, past
+        past_length, pasts = past[0].length[:, None], past
     else:
         past_length, pasts = shape_list(past)[-2], tf.unstack(past, axis=1)
     h = embed(params, X, past_length)

@@ -44,8 +44,9 @@ class SGD(tf.Module):
 class Adam(SGD):
     """Adam; with weight decay, it is AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
 
-    def __init__(self, variables, weight_decay=0.0):
+    def __init__(self, variables, weight_decay=0.0, beta2=BETA2):
         super().__init__(variables, weight_decay)
+        self.beta2 = beta2
         for name, variable in variables.items():
             for moment in ('m', 'v'):
                 self.slot(f'adam/{moment}', name, variable.shape)
@@ -56,10 +57,10 @@ class Adam(SGD):
             m=self.slots[f'adam/m/{name}'].handle,
             v=self.slots[f'adam/v/{name}'].handle,
             beta1_power=tf.pow(BETA1, updates + 1),
-            beta2_power=tf.pow(BETA2, updates + 1),
+            beta2_power=tf.pow(self.beta2, updates + 1),
             lr=learning_rate,
             beta1=BETA1,
-            beta2=BETA2,
+            beta2=self.beta2,
             epsilon=EPSILON,
             grad=gradient,
         )

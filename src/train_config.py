@@ -19,6 +19,12 @@ class TrainConfig(dataset_config.DatasetConfig):
         model_directory.DEFAULT, metavar='MODEL', help='The model to start from, or its directory'
     )
     models_dir: str = flag('models', metavar='DIR', help='The folder of the models')
+    pack: bool = flag(
+        False, help='Put many short texts, each with its end token, into each window, none cut'
+    )
+    document_mask: bool = flag(
+        False, help='Let no text see those before it in a window, and count its positions from 0'
+    )
     seq_length: int = flag(1024, metavar='TOKENS', help="Train on windows of this size, or n_ctx's")
     batch_size: int = flag(1, metavar='SIZE', help='Windows in a batch, on each device')
     learning_rate: float = flag(0.00002, metavar='LR', help='Learning rate')
@@ -48,6 +54,9 @@ class TrainConfig(dataset_config.DatasetConfig):
     weight_decay: float = flag(
         None, metavar='WD', help='Shrink matrices by this times the learning rate; 0.01 in adamw'
     )
+    adam_beta2: float = flag(
+        0.999, metavar='B', help="How slowly adam and adamw forget the gradients' squares"
+    )
     clip_gradients: float = flag(
         0.0, metavar='NORM', help='Shorten gradients to this norm over all; 0 never does'
     )
@@ -60,6 +69,9 @@ class TrainConfig(dataset_config.DatasetConfig):
     min_learning_rate: float = flag(0.0, metavar='LR', help='Where a schedule ends')
     noise: float = flag(
         0.0, metavar='P', help='Replace each input token by a random one with this probability'
+    )
+    dropout: float = flag(
+        0.0, metavar='P', help='Leave out each activation with this probability while training'
     )
     top_k: int = flag(40, help='Sample among the k likeliest tokens')
     top_p: float = flag(
@@ -86,7 +98,9 @@ class TrainConfig(dataset_config.DatasetConfig):
         help='Train on one device, on all GPUs, or on all machines of TF_CONFIG; auto finds out',
     )
     dry_run: bool = flag(False, help='Say how much memory this would take, and end')
-    seed: int = flag(None, help='Makes the choice of windows, the noise and the samples repeatable')
+    seed: int = flag(
+        None, help='Makes the choice of windows, noise, dropout and samples repeatable'
+    )
 
     @property
     def lora_scale(self):
@@ -123,6 +137,10 @@ class TrainConfig(dataset_config.DatasetConfig):
                 raise ValueError(f'--{name} is {value}; it must be {least} or more')
         if not self.learning_rate > 0:
             raise ValueError(f'--learning_rate is {self.learning_rate}; it must be above 0')
+        for name in ('adam_beta2', 'dropout'):
+            if not 0 <= getattr(self, name) < 1:
+                value = getattr(self, name)
+                raise ValueError(f'--{name} is {value}; it must be 0 or more, below 1')
         if self.lora_alpha is not None and not self.lora_rank:
             raise ValueError('--lora_alpha says how strong adapters are; give them a --lora_rank')
         if self.schedule != 'constant' and not self.steps:

@@ -15,6 +15,8 @@ from . import (
     load_dataset,
     model,
     optimizer,
+    packing,
+    windows,
 )
 
 OPTIMIZERS = {
@@ -30,12 +32,16 @@ FIRST_SCALE, STEPS_TO_DOUBLE = 2.0**15, 2000  # of the loss in float16
 class TrainState:
     """Everything that changes while training, and all that a resume needs to know."""
 
-    def __init__(self, lm, config, chunks, base=None):
+    def __init__(self, lm, config, chunks, base=None, end=None):
         self.lm = lm
         self.base = base  # the prefix of the checkpoint beside whose weights adapters stand
         self.adapters = [config.lora_rank, config.lora_scale, base] if config.lora_rank else None
         self.seed = secrets.randbits(31) if config.seed is None else config.seed
-        self.sampler = load_dataset.Sampler(chunks, seed=self.seed)
+        self.end = end if config.document_mask else None  # what hides what is before it
+        if config.pack:
+            self.sampler = packing.PackedSampler(chunks, end, self.seed)
+        else:
+            self.sampler = load_dataset.Sampler(chunks, seed=self.seed)
         self.counter = 1  # the number of the next step, as it is printed
         self.updates = tf.Variable(0, dtype=tf.int64)  # how often the weights have changed
         self.avg_loss = (0.0, 0.0)  # decaying sums of the losses and of their weights
@@ -48,7 +54,8 @@ class TrainState:
         weight_decay = config.weight_decay
         if weight_decay is None:
             weight_decay = 0.01 if config.optimizer == 'adamw' else 0.0
-        self.optimizer = OPTIMIZERS[config.optimizer](self.trained, weight_decay)
+        options = {'beta2': config.adam_beta2} if config.optimizer in ('adam', 'adamw') else {}
+        self.optimizer = OPTIMIZERS[config.optimizer](self.trained, weight_decay, **options)
         # What gradients are multiplied by while they are float16, which holds nothing below 6e-8
         # (Micikevicius et al. 2017, arXiv:1710.03740), and for how many steps this has gone well.
         self.scales = config.dtype == 'float16'
@@ -77,7 +84,10 @@ class TrainState:
             scale, steps = numbers['loss_scale']
             self.loss_scale.assign(scale)
             self.steps_at_scale.assign(steps)
-        self.sampler.restore(numbers['sampler'])
+        if set(numbers['sampler']) == set(self.sampler.state()):
+            self.sampler.restore(numbers['sampler'])
+        else:
+            print('The run was packed otherwise so far; its windows start anew', file=sys.stderr)
         same = numbers.get('adapters') == self.adapters
         if not same or set(tensors) != {'numbers', *self.optimizer.slots}:
             print(
@@ -86,6 +96,10 @@ class TrainState:
             return
         for name, slot in self.optimizer.slots.items():
             slot.assign(tensors[name])
+
+    def step_seed(self):  # -> [2]
+        """What the random numbers of the next step are made from."""
+        return tf.stack([tf.constant(self.seed, tf.int64), self.updates])
 
     def update(self, loss, norm, gradients, learning_rate):
         """Change the weights, unless that would spoil them for good."""
@@ -139,8 +153,9 @@ def compiled(state, config, window, devices=distribution.ONE, copies=()):
     """A compiled function that makes a step and gives the loss and the norm of its gradient.
 
     Its arguments are batches, [accumulate_gradients, replicas * batch, window] int32, and a
-    learning rate. It changes the weights, the optimizer and the count of updates; none of them
-    where the loss or the gradient is not finite.
+    learning rate. The loss is the mean over all tokens of all batches that are to be learnt, see
+    windows. It changes the weights, the optimizer and the count of updates; none of them where the
+    loss or the gradient is not finite.
 
     Args:
         copies: the same as `state` on the other devices of this process.
@@ -157,17 +172,33 @@ def compiled(state, config, window, devices=distribution.ONE, copies=()):
     return train_step
 
 
+def _parts(state, config, batches, devices):
+    """What layerwise.loss_and_gradients takes, of the batches of this replica: {name: tensor}."""
+    parts = windows.parts_of(batches, state.sampler.dtype.kind == 'i', state.end)
+    parts['inputs'] = parts['tokens']
+    if config.noise:
+        n_vocab = state.lm.hparams.n_vocab
+        parts['inputs'] = with_noise(parts['tokens'], config.noise, n_vocab, state.step_seed())
+    parts = {name: devices.share(part) for name, part in parts.items()}
+    if config.dropout:
+        number = batches.shape[0]
+        seeds = tf.random.split(state.step_seed(), number * devices.replicas)
+        parts['seed'] = devices.share(tf.reshape(seeds, [number, devices.replicas, 2]))[:, 0]
+    return parts
+
+
 def _one_step(state, config, window, devices):
     """What `compiled` compiles for one replica."""
     lm, trained = state.lm, state.trained
     dtype = tf.dtypes.as_dtype(config.dtype)
-    block = lean_block.lean_block(window, dtype, config.lora_scale)
+    block = lean_block.lean_block(window, dtype, config.lora_scale, config.dropout)
 
-    def loss_and_gradients(batch):  # [2, batch, window]: what the model sees, what it should say
+    def loss_and_gradients(batch):
         return layerwise.loss_and_gradients(
-            lm, trained, *tf.unstack(batch), block=block, dtype=dtype,
+            lm, trained, **batch, block=block, dtype=dtype,
             recompute=config.memory_saving_gradients,
             scale=tf.convert_to_tensor(state.loss_scale) if state.scales else 1.0,
+            dropout_rate=config.dropout,
         )  # fmt: skip
 
     def loss_and_all_gradients(batch):
@@ -176,20 +207,16 @@ def _one_step(state, config, window, devices):
         return loss, [gradients[name] for name in trained]
 
     def one_step(batches, learning_rate):
-        inputs = batches
-        if config.noise:
-            seed = tf.stack([tf.constant(state.seed, tf.int64), state.updates])
-            inputs = with_noise(batches, config.noise, lm.hparams.n_vocab, seed)
-        both = tf.stack([devices.share(inputs), devices.share(batches)], axis=1)
+        batches = _parts(state, config, batches, devices)
         if config.updates_at_once:
-            loss, parts = loss_and_gradients(both[0])
+            loss, parts = loss_and_gradients(accumulate.batch_of(batches, 0))
             (loss,) = devices.mean([loss])
             parts = (
                 dict(zip(part, devices.mean(list(part.values())), strict=True)) for part in parts
             )
             return loss, state.update_at_once(loss, parts, learning_rate)
         loss, gradients = accumulate.mean_gradients(
-            loss_and_all_gradients, both, [v.shape for v in trained.values()]
+            loss_and_all_gradients, batches, [v.shape for v in trained.values()]
         )
         loss, *gradients = devices.mean([loss, *gradients])
         if state.scales:
@@ -204,14 +231,21 @@ def _one_step(state, config, window, devices):
 
 
 def compiled_validation(state, config):
-    """A compiled function from tokens, [batch, sequence], to their loss, []."""
+    """A compiled function from tokens, [batch, sequence], to their loss, [].
+
+    With `marked` there may be tokens among them that are not to be learnt.
+    """
     lm = state.lm
 
     @tf.function(autograph=False)
-    def validation_loss(tokens):
+    def validation_loss(tokens, marked=False):
+        parts = windows.parts_of(tokens, marked, state.end)
+        tokens, weights, firsts = map(parts.get, ('tokens', 'weights', 'firsts'))
         block = lean_block.lean_block(tokens.shape[1], lora_scale=config.lora_scale)
-        h, _ = model.transformer(lm.hparams, lm.params, tokens, block=block)
+        h = layerwise.features(lm, tokens, firsts, block)
+        if weights is not None:
+            weights = tf.reshape(weights, [-1])
         wte = tf.cast(lm.params['wte'], tf.float32)
-        return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), wte)
+        return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), wte, weights)
 
     return validation_loss

@@ -63,8 +63,9 @@ def _train(config, devices):
     val_chunks = chunks
     if config.val_every and config.val_dataset:
         val_chunks = _load(enc, config.val_dataset, config)
+    end = _end_of_texts(enc, config.end_token) if config.pack or config.document_mask else None
     states = devices.on_each(
-        lambda i: train_step.TrainState(models[i][0], config, chunks, models[i][1])
+        lambda i: train_step.TrainState(models[i][0], config, chunks, models[i][1], end)
     )
     run = training_loop.Run(config, states, enc, model_dir, val_chunks, devices)
     print('dataset has', run.state.sampler.total_size, 'tokens')
@@ -137,6 +138,17 @@ def _restored(prefix, hparams, config):
     if adapters:
         lora.restore(params, adapters)
     return model.GPT2(hparams, params), prefix
+
+
+def _end_of_texts(enc, text):
+    """The token that ends a text. Raises ValueError where the vocabulary has none for that."""
+    tokens = enc.encode_to_numpy(text)
+    if len(tokens) != 1:
+        raise ValueError(
+            f'{text} is {len(tokens)} tokens in this vocabulary; --pack and --document_mask need '
+            'one token that ends a text. Train without them, or with another vocabulary'
+        )
+    return int(tokens[0])
 
 
 def _load(enc, path, config):

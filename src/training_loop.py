@@ -202,10 +202,10 @@ class Run:
         config, counter = self.config, self.state.counter
         print('Generating samples...', flush=True)
         seed = [self.state.seed, counter]  # their own numbers: they do not disturb the training
-        context = load_dataset.Sampler(self.chunks, seed=seed).sample(1).tolist()
+        (token,) = load_dataset.Sampler(self.chunks, seed=seed).sample(1).tolist()
         samples = generation.generate_tokens(
             self.speaker(),
-            context,
+            [max(token, ~token)],  # below 0 if it is not to be learnt
             length=config.sample_length,
             nsamples=config.sample_num,
             batch_size=config.batch_size,
@@ -230,7 +230,8 @@ class Run:
         print('Calculating validation loss...', flush=True)
         losses = []
         for batch in tqdm.tqdm(self.val_batches, position=0):
-            losses.append(float(self.validation_loss(tf.constant(batch, tf.int32))))
+            marked = batch.dtype.kind == 'i'
+            losses.append(float(self.validation_loss(tf.constant(batch, tf.int32), marked)))
             if self.stop.is_set():
                 return
         loss = np.mean(losses)

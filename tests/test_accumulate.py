@@ -26,6 +26,16 @@ def test_the_arithmetic_of_two_batches():
     assert (float(loss), gradient.numpy().tolist()) == (4.0, [0.0])  # (2² + 2²) / 2, (4 - 4) / 2
 
 
+def test_a_batch_may_have_several_parts():
+    def product(batch):
+        value = tf.reduce_sum(batch['x'] * batch['y'])
+        return value, [2 * value[None]]
+
+    batches = {'x': tf.constant([[1.0, 2.0], [3.0, 4.0]]), 'y': tf.constant([10.0, 100.0])}
+    loss, (gradient,) = accumulate.mean_gradients(product, batches, [[1]])
+    assert (float(loss), gradient.numpy().tolist()) == ((30 + 700) / 2, [730.0])
+
+
 def test_the_function_is_traced_once_however_many_batches():
     traces = []
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_training import place, same, scalars, train, weights  # noqa: F401
+from test_training import TEXT, place, same, scalars, train, weights  # noqa: F401
 
 from src import checkpoint, distribution, model_directory, train_config, training
 
@@ -24,6 +24,7 @@ CASES = {
     'accumulated': {'optimizer': 'sgd', 'learning_rate': 0.05, 'accumulate_gradients': 2,
                     'memory_saving_gradients': True, 'noise': 0.2, 'clip_gradients': 0.5},
     'at_once': {'memory_saving_gradients': True},
+    'packed': {'dataset': 'words', 'pack': True, 'document_mask': True, 'accumulate_gradients': 2},
 }  # fmt: skip
 TWO_DEVICES = """
     import sys
@@ -41,6 +42,7 @@ TWO_DEVICES = """
 
 
 def test_two_devices_take_the_steps_of_one(place):  # noqa: F811
+    (place / 'words').write_text('<|endoftext|>'.join(TEXT.split()))
     code = TWO_DEVICES.format(tests=str(ROOT / 'tests'), root=str(ROOT), cases=CASES)
     environment = {**os.environ, **THREADS}
     result = subprocess.run(

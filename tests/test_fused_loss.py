@@ -44,6 +44,28 @@ def test_it_is_the_plain_loss_with_its_gradients(monkeypatch, n, compiled, slice
     np.testing.assert_allclose(3 * fused_loss.cross_entropy(*batch(n)), expected[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize('n', [4, 13])
+@pytest.mark.parametrize('slices', [1, 2])
+def test_weights_multiply_the_losses_of_rows(monkeypatch, n, slices):
+    monkeypatch.setattr(fused_loss, 'ROWS', 4)
+    weights = tf.constant(np.random.default_rng(0).integers(0, 3, n), tf.float32)
+
+    def fused(h, labels, wte):
+        return fused_loss.linear_cross_entropy(h, labels, wte, slices=slices, weights=weights)
+
+    def weighted(h, labels, wte):
+        logits = model.logits_of(h, {'wte': wte})
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return tf.reduce_mean(losses * weights)
+
+    expected = loss_and_gradients(weighted, *batch(n))
+    for value, other in zip(loss_and_gradients(fused, *batch(n)), expected, strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-5)
+    np.testing.assert_allclose(
+        3 * fused_loss.cross_entropy(*batch(n), weights), expected[0], rtol=1e-5
+    )
+
+
 def test_an_embedding_that_is_not_trained_has_no_gradient():
     def fused(h, labels, wte):
         return fused_loss.linear_cross_entropy(h, labels, wte, train_wte=False)

@@ -11,8 +11,9 @@ SRC = pathlib.Path(__file__).parent.parent / 'src'
 FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 
 LAYERS = [
-    'encoder text_files tables token_files processes flags model_directory events schedule litert',
-    'model sample accumulate memory_saving_gradients optimizer fused_loss memory lora distribution',
+    'encoder text_files tables token_files processes flags model_directory events schedule packing',
+    'litert model sample accumulate memory_saving_gradients optimizer fused_loss memory lora'
+    ' distribution windows dropout',
     'checkpoint dataset_config sample_config lean_attention layerwise progress beam litert_graph',
     'load_dataset train_config controls sample_numpy run_directory lean_block export',
     'engines speculative',
@@ -26,7 +27,8 @@ LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in 
 
 WITHOUT_TENSORFLOW = """
     encoder text_files tables token_files processes load_dataset flags model_directory
-    dataset_config train_config sample_config litert sample_numpy engines generation __main__
+    dataset_config train_config sample_config litert sample_numpy engines generation packing
+    __main__
 """.split()
 
 

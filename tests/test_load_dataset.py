@@ -229,6 +229,12 @@ def test_every_window_inside_a_chunk_is_equally_likely():
     assert chi_square < 24.3  # 7 degrees of freedom: exceeded once in a thousand seeds
 
 
+def test_a_sampler_knows_whether_there_may_be_marks_below_0():
+    chunks = [np.arange(5, dtype=np.uint16)] * 100
+    assert load_dataset.Sampler(chunks).dtype == np.uint16
+    assert load_dataset.Sampler([*chunks, np.arange(5, dtype=np.int32)]).dtype == np.int32
+
+
 def test_a_window_may_be_the_whole_text():
     assert load_dataset.Sampler([np.arange(5)]).sample(5).tolist() == [0, 1, 2, 3, 4]
 

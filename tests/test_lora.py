@@ -41,7 +41,7 @@ def config(**changes):
 
 def start(lm, **changes):
     settings = config(**changes)
-    state = train_step.TrainState(lm, settings, [np.arange(50)])
+    state = train_step.TrainState(lm, settings, [np.arange(50, dtype=np.uint16)])
     return state, train_step.compiled(state, settings, 16)
 
 

@@ -1,20 +1,22 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from src import optimizer
 
 
-def test_adam_is_kingma_and_bas_with_epsilon_hat():
+@pytest.mark.parametrize('beta2', [0.999, 0.9])
+def test_adam_is_kingma_and_bas_with_epsilon_hat(beta2):
     random = np.random.default_rng(0)
     w = random.normal(size=5)
     variable = tf.Variable(w.astype(np.float32))
-    adam = optimizer.Adam({'w': variable})
+    adam = optimizer.Adam({'w': variable}, beta2=beta2)
     m = v = 0.0
     for t in range(1, 8):
         gradient = random.normal(size=5) * 1e-4
         m = 0.9 * m + 0.1 * gradient
-        v = 0.999 * v + 0.001 * gradient**2
-        rate = 0.01 * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t)
+        v = beta2 * v + (1 - beta2) * gradient**2
+        rate = 0.01 * (1 - beta2**t) ** 0.5 / (1 - 0.9**t)
         w = w - rate * m / (v**0.5 + 1e-8)
         adam.apply({'w': tf.constant(gradient, tf.float32)}, 0.01, tf.constant(t - 1.0))
         np.testing.assert_allclose(variable, w, rtol=1e-5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import model, train_config, train_step
+from src import distribution, model, train_config, train_step
 
 RUNS = {
     'adam': {'learning_rate': 0.001},
@@ -17,9 +17,10 @@ def config(**changes):
     return train_config.TrainConfig(**{'dataset': 'none', 'batch_size': 2, 'seed': 1, **changes})
 
 
-def start(lm, window=32, **changes):
+def start(lm, window=32, dtype_of_tokens=np.uint16, end=None, **changes):
     settings = config(**changes)
-    state = train_step.TrainState(lm, settings, [np.arange(50)])
+    chunks = [np.arange(50, dtype=dtype_of_tokens)]
+    state = train_step.TrainState(lm, settings, chunks, end=end)
     step = train_step.compiled(state, settings, window)
 
     def loss_of(batches, learning_rate=settings.learning_rate):
@@ -91,6 +92,114 @@ def test_every_combination_takes_the_gradient_of_the_plain_model(
         assert distance < max(tolerance, 1e-5), name
 
 
+def sparse_tokens(shape):
+    """Tokens of which more are to be learnt in some batches than in others."""
+    random = np.random.default_rng(0)
+    learnt = random.random(shape) < np.linspace(0.1, 0.9, shape[0])[:, None]
+    tokens = random.integers(0, 97, shape)
+    return np.where(learnt, tokens, ~tokens).astype(np.int32)
+
+
+def loss_of_learnt(lm, marked):  # by the plain model, one token after the other
+    tokens = np.maximum(marked, ~marked)
+    logits = lm(tokens)['logits'][:, :-1]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tokens[:, 1:], logits)
+    return tf.reduce_mean(tf.boolean_mask(losses, marked[:, 1:] >= 0))
+
+
+@pytest.mark.parametrize('number', [1, 2, 4])
+@pytest.mark.parametrize('memory_saving', [False, True])
+def test_only_what_is_to_be_learnt_is(tiny, memory_saving, number):
+    marked = sparse_tokens([4, 16])
+    variables = model.by_name(tiny.params)
+    with tf.GradientTape() as tape:
+        expected_loss = loss_of_learnt(tiny, marked)
+    expected = tape.gradient(expected_loss, variables)
+    before = {name: v.numpy().copy() for name, v in variables.items()}
+    _, step = start(
+        tiny, 16, np.int32, optimizer='sgd', batch_size=4 // number, accumulate_gradients=number,
+        memory_saving_gradients=memory_saving,
+    )  # fmt: skip
+    loss = step(tf.constant(marked.reshape(number, 4 // number, 16)), 1.0)
+    np.testing.assert_allclose(loss, expected_loss, rtol=2e-6)
+    for name, variable in variables.items():  # with SGD at this rate, a step is the gradient
+        gradient = tf.convert_to_tensor(expected[name])
+        np.testing.assert_allclose(before[name] - variable, gradient, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize('memory_saving', [False, True])
+def test_where_nothing_is_to_be_learnt_nothing_changes(tiny, memory_saving):
+    before = [v.numpy().copy() for v in tiny.trainable_variables]
+    _, step = start(tiny, 16, np.int32, memory_saving_gradients=memory_saving)
+    marked = ~np.random.default_rng(0).integers(0, 97, [1, 2, 16])
+    loss, norm = step.compiled(tf.constant(marked, tf.int32), 0.1)
+    assert (float(loss), float(norm)) == (0, 0)
+    assert all(map(np.array_equal, before, tiny.trainable_variables))
+
+
+def test_noise_comes_where_nothing_is_to_be_learnt_as_well(tiny):
+    marked = sparse_tokens([2, 16])
+    _, step = start(tiny, 16, np.int32, noise=0.5)
+    inputs = train_step.with_noise(
+        tf.constant(np.maximum(marked, ~marked)[None]), 0.5, 97, tf.constant([1, 0], tf.int64)
+    )
+    logits = tiny(inputs[0])['logits'][:, :-1]
+    labels = np.maximum(marked, ~marked)[:, 1:]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    expected = tf.reduce_mean(tf.boolean_mask(losses, marked[:, 1:] >= 0))
+    np.testing.assert_allclose(step(tf.constant(marked[None])), expected, rtol=1e-5)
+
+
+def loss_of_texts(lm, windows, inputs, end):  # by the plain model, each text alone
+    losses = []
+    for window, shown in zip(windows, inputs, strict=True):
+        tokens = np.maximum(window, ~window)
+        behind_ends = np.flatnonzero(tokens == end) + 1
+        for text in np.split(np.arange(len(window)), behind_ends):
+            if len(text) > 1:
+                logits = lm(shown[None, text])['logits'][0, :-1]
+                labels = tokens[text][1:]
+                all_losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+                losses.append(tf.boolean_mask(all_losses, window[text][1:] >= 0))
+    return tf.reduce_mean(tf.concat(losses, axis=0))
+
+
+@pytest.mark.parametrize('number, saving', [(1, True), (2, False)])
+def test_packed_texts_are_learnt_as_if_alone_whatever_the_noise(tiny, number, saving):
+    end, variables = 96, model.by_name(tiny.params)
+    texts = np.random.default_rng(0).integers(0, 90, 54, np.uint16)
+    texts[[1, 4, 5, 11, 30, 37, 41, 45]] = end
+    settings = config(pack=True)
+    sampler = train_step.TrainState(tiny, settings, [texts], end=end).sampler
+    packed = np.stack([sampler.sample(16) for _ in range(4)])
+    assert (packed < 0).any() and (packed == end).sum() > 6
+    inputs = train_step.with_noise(
+        tf.constant(np.maximum(packed, ~packed).reshape(number, 4 // number, 16)),
+        0.3, 97, tf.constant([1, 0], tf.int64),
+    )  # fmt: skip
+    with tf.GradientTape() as tape:
+        expected_loss = loss_of_texts(tiny, packed, tf.reshape(inputs, [4, 16]).numpy(), end)
+    expected = tape.gradient(expected_loss, variables)
+    before = {name: v.numpy().copy() for name, v in variables.items()}
+    _, step = start(
+        tiny, 16, end=end, optimizer='sgd', batch_size=4 // number, accumulate_gradients=number,
+        memory_saving_gradients=saving, noise=0.3, pack=True, document_mask=True,
+    )  # fmt: skip
+    loss = step(tf.constant(packed.reshape(number, 4 // number, 16)), 1.0)
+    np.testing.assert_allclose(loss, expected_loss, rtol=2e-6)
+    for name, variable in variables.items():  # with SGD at this rate, a step is the gradient
+        gradient = tf.convert_to_tensor(expected[name])
+        np.testing.assert_allclose(before[name] - variable, gradient, atol=2e-6, err_msg=name)
+
+
+def test_validation_sees_texts_alone_as_the_training_does(tiny):
+    tokens = np.random.default_rng(0).integers(90, 97, [2, 16]).astype(np.int32)
+    for settings, end in ((config(document_mask=True), 96), (config(pack=True), -1)):
+        state = train_step.TrainState(tiny, settings, [np.arange(50)], end=96)
+        loss = train_step.compiled_validation(state, settings)(tf.constant(tokens))
+        np.testing.assert_allclose(loss, loss_of_texts(tiny, tokens, tokens, end), rtol=1e-6)
+
+
 def test_what_is_not_trained_stays_bit_for_bit(tiny):
     before = {name: v.numpy().copy() for name, v in model.by_name(tiny.params).items()}
     _, step = start(tiny, 16, learning_rate=0.1, only_train_transformer_layers=True)
@@ -118,6 +227,17 @@ def test_noise_is_put_on_the_input_and_not_on_the_labels(tiny):
     logits = tiny(inputs[0])['logits']
     expected = model.lm_loss(logits, tf.constant(tokens[0], tf.int32))
     np.testing.assert_allclose(step(tf.constant(tokens, tf.int32)), expected, rtol=1e-5)
+
+
+def test_adams_second_moments_forget_as_fast_as_they_are_told(tiny):
+    for flags, beta2 in (({}, 0.999), ({'adam_beta2': 0.9, 'optimizer': 'adamw'}, 0.9)):
+        state, step = start(tiny, 16, learning_rate=1e-9, **flags)
+        moments = []
+        for _ in range(2):  # the same gradient twice
+            step(tokens_of([1, 2, 16]))
+            moments.append(state.optimizer.slots['adam/v/model/h1/mlp/c_fc/w'].numpy().copy())
+        ratio = np.sum(moments[1]) / np.sum(moments[0])
+        np.testing.assert_allclose(ratio, 1 + beta2, rtol=1e-4)
 
 
 def tokens_of(shape):
@@ -219,12 +339,54 @@ def test_the_loss_scale_is_resumed(tiny, scale):
     assert (float(again.loss_scale), int(again.steps_at_scale)) == (scale, 7)
 
 
+@pytest.mark.parametrize('number', [1, 2])
+def test_dropout_is_the_same_where_layers_are_computed_again(tiny, number):
+    batch = tokens_of([number, 2, 16])
+    weights = [v.numpy().copy() for v in tiny.trainable_variables]
+    results = {}
+    for saving, rate in ((False, 0.2), (True, 0.2), (False, 0.0)):
+        for variable, value in zip(tiny.trainable_variables, weights, strict=True):
+            variable.assign(value.copy())
+        _, step = start(
+            tiny, 16, optimizer='sgd', dropout=rate, memory_saving_gradients=saving,
+            accumulate_gradients=number,
+        )  # fmt: skip
+        losses = [step(batch, 0.1).numpy() for _ in range(2)]
+        results[saving, rate] = [losses, *(v.numpy().copy() for v in tiny.trainable_variables)]
+    for a, b in zip(results[False, 0.2], results[True, 0.2], strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+    assert abs(results[False, 0.2][0][0] - results[False, 0.0][0][0]) > 1e-3
+
+
+def test_every_batch_on_every_device_has_dropout_of_its_own_in_every_step(tiny):
+    settings = config(dropout=0.1, accumulate_gradients=3)
+    state = train_step.TrainState(tiny, settings, [np.arange(50, dtype=np.uint16)])
+    seeds = set()
+    for _ in range(2):
+        for replica in range(2):
+            devices = distribution.Devices()
+            devices.replicas = 2
+            devices.share = lambda batches, replica=replica: batches[:, replica : replica + 1]
+            parts = train_step._parts(state, settings, tokens_of([3, 4, 16]), devices)
+            seeds |= {tuple(seed) for seed in parts['seed'].numpy().tolist()}
+        state.updates.assign_add(1)
+    assert len(seeds) == 2 * 2 * 3
+
+
 def test_validation_loss_is_that_of_the_model(tiny):
     tokens = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 16]), tf.int32)
     expected = model.lm_loss(tiny(tokens)['logits'], tokens)
     state, _ = start(tiny)
-    validation_loss = train_step.compiled_validation(state, config())
+    validation_loss = train_step.compiled_validation(state, config(dropout=0.5))
     np.testing.assert_allclose(validation_loss(tokens), expected, rtol=1e-6)
+
+
+def test_validation_is_of_what_is_to_be_learnt(tiny):
+    marked = sparse_tokens([2, 16])
+    state, _ = start(tiny)
+    validation_loss = train_step.compiled_validation(state, config())
+    expected = loss_of_learnt(tiny, marked)
+    np.testing.assert_allclose(validation_loss(tf.constant(marked), True), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +397,8 @@ def test_validation_loss_is_that_of_the_model(tiny):
         ({'learning_rate': 0.0}, '--learning_rate is 0.0'),
         ({'run_name': '../mine'}, '--run_name'),
         ({'seed': -1}, '--seed is -1'),
+        ({'dropout': 1.0}, '--dropout is 1.0; it must be 0 or more, below 1'),
+        ({'adam_beta2': 1.0}, '--adam_beta2 is 1.0; it must be 0 or more, below 1'),
     ],
 )
 def test_values_out_of_range_are_named(changes, complaint):

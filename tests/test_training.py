@@ -1,6 +1,7 @@
 """Runs of the trainer in this process; tests/test_programs.py starts train.py itself."""
 
 import csv
+import json
 import os
 import pathlib
 import re
@@ -103,6 +104,8 @@ def test_it_learns(place):
         {'optimizer': 'sgd', 'noise': 0.2},
         {'accumulate_gradients': 2, 'memory_saving_gradients': True, 'noise': 0.2},
         {'lora_rank': 2, 'memory_saving_gradients': True},
+        {'dropout': 0.2},
+        {'pack': True, 'document_mask': True, 'dropout': 0.1, 'memory_saving_gradients': True},
     ],
 )
 def test_ten_steps_and_ten_more_are_twenty(place, flags):
@@ -269,6 +272,15 @@ def test_samples_are_printed_and_written(place, capsys):
     assert not pathlib.Path('samples/run1/samples-1').exists()
 
 
+def test_what_is_not_to_be_learnt_is_not_and_samples_begin_with_it(place, monkeypatch):
+    tokens = np.arange(40, 80, dtype=np.int32)
+    monkeypatch.setattr(training, '_load', lambda *_: [~tokens])
+    train(steps=1, sample_every=1, sample_num=1, sample_length=2, val_every=1, val_batch_count=1)
+    assert scalars('loss') == scalars('val_loss') == {1: 0.0}
+    first = pathlib.Path('samples/run1/samples-1').read_text().split('\n')[1][0]
+    assert first in encoder.get_encoder('tiny', 'models').decode(tokens.tolist())
+
+
 def test_samples_do_not_disturb_the_training(place):
     train(steps=4, run_name='silent')
     train(steps=4, run_name='talkative', sample_every=1, sample_length=4, val_every=2)
@@ -318,6 +330,24 @@ def test_rows_of_a_table_are_trained_on(place, capsys):
     assert f'dataset has {20 * len(tokens)} tokens\n' in capsys.readouterr().out
 
 
+def test_packed_texts_are_learnt_and_may_take_over_from_windows(place, capsys):
+    pathlib.Path('text').write_text('<|endoftext|>'.join(TEXT.split()))
+    train(steps=2)
+    train(steps=40, pack=True, learning_rate=0.01)
+    assert 'packed otherwise so far; its windows start anew\n' in capsys.readouterr().err
+    losses = list(scalars('loss').values())
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 1
+    sampler = json.loads(checkpoint.load_state('checkpoint/run1/model-42')['numbers'])['sampler']
+    assert sampler == {'seed': 1, 'epoch': 0, 'drawn': 80}
+
+
+def test_the_end_of_texts_is_one_token(place):
+    enc = encoder.get_encoder('tiny', 'models')
+    assert training._end_of_texts(enc, '<|endoftext|>') == enc.encoder['<|endoftext|>']
+    with pytest.raises(ValueError, match=r'xyz is 3 tokens in this vocabulary; --pack'):
+        training._end_of_texts(enc, 'xyz')
+
+
 def test_a_text_shorter_than_a_window_is_used_as_it_is(place, capsys):
     pathlib.Path('text').write_text('Short.')
     train(steps=1)
@@ -352,6 +382,7 @@ def test_deep_models_save_memory_by_themselves(capsys):
         ({'sample_length': 33}, "Can't get samples longer than window size: 32"),
         ({'encoding': 'klingon'}, "There is no encoding 'klingon'"),
         ({'val_every': 1, 'val_dataset': 'none'}, 'There is no text at none'),
+        ({'dataset': 'one', 'pack': True}, 'no two tokens in a row'),
     ],
 )
 def test_mistakes_are_told_and_change_nothing(place, flags, complaint):
