@@ -7,6 +7,7 @@
     layerwise                the loss to gradients, layer by layer, remembered or recomputed
     lora                     weights that stay, and thin matrices that learn
     accumulate               the mean gradient of several small batches
+    likelihood, validation   what each token of a text costs; the loss on what is held out
     checkpoint               a directory to a model and back
     sample                   logits to the next token, and the loop around it
     beam                     the likeliest continuations, several at a time

@@ -9,7 +9,6 @@ import tensorflow as tf
 from . import (
     accumulate,
     distribution,
-    fused_loss,
     layerwise,
     lean_block,
     load_dataset,
@@ -201,17 +200,3 @@ def _one_step(state, config, window, devices):
         return loss, norm
 
     return one_step
-
-
-def compiled_validation(state, config):
-    """A compiled function from tokens, [batch, sequence], to their loss, []."""
-    lm = state.lm
-
-    @tf.function(autograph=False)
-    def validation_loss(tokens):
-        block = lean_block.lean_block(tokens.shape[1], lora_scale=config.lora_scale)
-        h, _ = model.transformer(lm.hparams, lm.params, tokens, block=block)
-        wte = tf.cast(lm.params['wte'], tf.float32)
-        return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), wte)
-
-    return validation_loss

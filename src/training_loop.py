@@ -8,8 +8,6 @@ import threading
 import time
 
 import numpy as np
-import tensorflow as tf
-import tqdm
 
 from . import (
     checkpoint,
@@ -22,6 +20,7 @@ from . import (
     run_directory,
     schedule,
     train_step,
+    validation,
 )
 
 SKIPS = 5  # steps in a row whose loss is not a number, before a run ends
@@ -55,17 +54,10 @@ class Run:
         self.chunks = state.sampler.chunks
         self.window = window_of(state.sampler, config)
         self.train_step = train_step.compiled(state, config, self.window, devices, states[1:])
-        self.validation_loss = train_step.compiled_validation(state, config)
-        self.val_batches = self._validation_batches(val_chunks) if config.val_every else []
-
-    def _validation_batches(self, chunks):
-        """Always the same ones, so that losses can be compared along a run and between runs."""
-        sampler = load_dataset.Sampler(chunks, seed=1)
-        window = window_of(sampler, self.config)
-        return [
-            np.stack([sampler.sample(window) for _ in range(self.config.val_batch_size)])
-            for _ in range(self.config.val_batch_count)
-        ]
+        if config.val_every:
+            sampler = load_dataset.Sampler(val_chunks, seed=1)
+            window = window_of(sampler, config)
+            self.validation = validation.Validation(state.lm, config, sampler, window)
 
     def resume(self, prefix):
         """Go on behind `prefix` if it is this run's; otherwise begin, with empty directories."""
@@ -227,12 +219,9 @@ class Run:
     @distribution.chief_alone
     def validate(self):
         print('Calculating validation loss...', flush=True)
-        losses = []
-        for batch in tqdm.tqdm(self.val_batches, position=0):
-            losses.append(float(self.validation_loss(tf.constant(batch, tf.int32))))
-            if self.stop.is_set():
-                return
-        loss = np.mean(losses)
+        loss = self.validation.loss(self.stop)
+        if loss is None:
+            return
         self.progress.write(self.state.counter, self.seconds(), val_loss=loss)
         print(
             f'[{self.state.counter} | {self.seconds():2.2f}] validation loss = {loss:2.2f}',

@@ -15,7 +15,8 @@ LAYERS = [
     {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
     | {'beam', 'speculative', 'litert_graph'},
     {'generation', 'run_directory', 'lean_block', 'export'},
-    {'train_step'},
+    {'train_step', 'likelihood'},
+    {'validation'},
     {'training_loop'},
     {'training'},
     {'interactive_conditional_samples', 'generate_unconditional_samples', '__main__'},

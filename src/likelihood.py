@@ -1,0 +1,60 @@
+"""What a text costs a model: for each token -log p, in nats, given those before it.
+
+A window is of as many tokens as in training, where its last token is predicted and nothing is
+predicted from it: a model that was trained on windows of n_ctx tokens has never used its last
+position.
+"""
+
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from . import fused_loss, layerwise, lean_block, model
+
+
+def windows(chunks, window, stride):
+    """(tokens, how many of them are new), …: all but the first token of each chunk are new once.
+
+    Args:
+        chunks: arrays [tokens].
+        window: how many tokens a window has; fewer only where a chunk has fewer.
+        stride: how many are new in each window but a chunk's first, below `window`. A new token has
+            at least window - stride others before it, or all that there are.
+    """
+    for chunk in chunks:
+        known = 1
+        while known < len(chunk):
+            end = min(len(chunk), max(window, known + stride))
+            yield chunk[max(0, end - window) : end], end - known
+            known = end
+
+
+def batches(windows, batch_size, window):
+    """Windows in batches of one shape, so that a function of them is compiled once.
+
+    Yields tokens, [batch, window] int32, with zeros behind what is shorter, and which of
+    tokens[:, 1:] are new, [batch, window - 1] bool.
+    """
+    windows = iter(windows)
+    while some := list(itertools.islice(windows, batch_size)):
+        tokens = np.zeros([batch_size, window], np.int32)
+        new = np.zeros([batch_size, window - 1], bool)
+        for row, (ids, number) in enumerate(some):
+            tokens[row, : len(ids)] = ids
+            new[row, len(ids) - 1 - number : len(ids) - 1] = True
+        yield tokens, new
+
+
+def compiled(lm, lora_scale=1.0):
+    """A compiled function from tokens, [batch, window], to what tokens[:, 1:] cost."""
+
+    @tf.function(autograph=False)
+    def costs(tokens):  # [batch, window] -> [batch, window - 1]
+        block = lean_block.lean_block(tokens.shape[1], lora_scale=lora_scale)
+        h, _ = model.transformer(lm.hparams, lm.params, tokens, block=block)
+        wte = tf.cast(lm.params['wte'], tf.float32)
+        costs = fused_loss.cross_entropy(*layerwise.aligned(h, tokens), wte)
+        return tf.reshape(costs, [tokens.shape[0], -1])
+
+    return costs
