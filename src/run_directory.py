@@ -12,6 +12,11 @@ def of(config):
     return os.path.join('checkpoint', config.run_name)
 
 
+def of_best(config):
+    """Where --save_best keeps its model."""
+    return os.path.join(of(config), 'best')
+
+
 def of_samples(config):
     return os.path.join('samples', config.run_name)
 
@@ -48,7 +53,7 @@ def set_aside(config):
     checkpoints, samples = of(config), of_samples(config)
     has_samples = os.path.isdir(samples) and os.listdir(samples)
     for directory, is_used in (
-        (checkpoints, checkpoint.latest(checkpoints)),
+        (checkpoints, checkpoint.latest(checkpoints) or checkpoint.latest(of_best(config))),
         (samples, has_samples),
     ):
         if is_used:

@@ -92,6 +92,12 @@ class TrainConfig:
         40, metavar='N', help='Batches of validation; 0 takes all of the text, each token once'
     )
     val_every: int = flag(0, metavar='STEPS', help='Validate every N steps; 0 never does')
+    save_best: bool = flag(
+        False, help='Keep the model whose validation loss was the lowest, in the folder best'
+    )
+    patience: int = flag(
+        0, metavar='N', help='Stop after N validations without a lower loss; 0 never does'
+    )
     steps: int = flag(0, metavar='N', help='Stop after N steps; 0 goes on until interrupted')
     strategy: str = flag(
         'auto',
@@ -127,7 +133,7 @@ class TrainConfig:
             'val_batch_size': 1, 'val_batch_count': 0, 'combine': 0, 'top_k': 0, 'steps': 0,
             'sample_every': 0, 'sample_num': 0, 'save_every': 0, 'val_every': 0, 'seed': 0,
             'warmup_steps': 0, 'weight_decay': 0, 'clip_gradients': 0, 'min_learning_rate': 0,
-            'lora_rank': 0, 'lora_alpha': 0,
+            'lora_rank': 0, 'lora_alpha': 0, 'patience': 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -148,6 +154,9 @@ class TrainConfig:
                 '--val_split validates on a part of --dataset, --val_dataset on another text; '
                 'leave out one of them'
             )
+        if (self.save_best or self.patience) and not self.val_every:
+            flag = 'save_best' if self.save_best else 'patience'
+            raise ValueError(f'--{flag} goes by the validation loss; give --val_every as well')
         if not 0 <= self.noise <= 1:
             raise ValueError(f'--noise is {self.noise}; it must be a probability, 0 to 1')
         if not self.run_name or self.run_name != os.path.basename(self.run_name):

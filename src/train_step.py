@@ -1,6 +1,7 @@
 """One step of training: the state that it changes, and the function that changes it."""
 
 import json
+import math
 import secrets
 import sys
 
@@ -38,6 +39,7 @@ class TrainState:
         self.counter = 1  # the number of the next step, as it is printed
         self.updates = tf.Variable(0, dtype=tf.int64)  # how often the weights have changed
         self.avg_loss = (0.0, 0.0)  # decaying sums of the losses and of their weights
+        self.best_loss, self.worse = math.inf, 0  # of validation; how many came since
         every_part = not config.only_train_transformer_layers
         self.trained = {
             name: variable
@@ -62,6 +64,7 @@ class TrainState:
             'avg_loss': self.avg_loss,
             'loss_scale': self.scales and [float(self.loss_scale), int(self.steps_at_scale)],
             'sampler': self.sampler.state(),
+            'validation': [self.best_loss, self.worse],
             'adapters': self.adapters,
         }
         return {'numbers': json.dumps(numbers), **self.optimizer.slots}
@@ -77,6 +80,7 @@ class TrainState:
             self.loss_scale.assign(scale)
             self.steps_at_scale.assign(steps)
         self.sampler.restore(numbers['sampler'])
+        self.best_loss, self.worse = numbers.get('validation', [self.best_loss, self.worse])
         same = numbers.get('adapters') == self.adapters
         if not same or set(tensors) != {'numbers', *self.optimizer.slots}:
             print(

@@ -1,5 +1,7 @@
 """Validation: what is held out of a dataset, and the loss on what nothing is learnt from."""
 
+import sys
+
 import numpy as np
 import tensorflow as tf
 import tqdm
@@ -61,3 +63,24 @@ class Validation:
             if stop.is_set():
                 return None
         return total / tokens
+
+
+def is_best(state, loss):
+    """Whether a validation loss is the lowest so far; a TrainState remembers it, or counts it."""
+    if loss < state.best_loss:
+        state.best_loss, state.worse = loss, 0
+        return True
+    state.worse += 1
+    return False
+
+
+def has_learnt(state, patience):
+    """Whether the last `patience` validations had no lower loss, which is said on stderr then."""
+    if not 0 < patience <= state.worse:
+        return False
+    print(
+        f'The validation loss was {state.best_loss:.2f} at best, and not lower in the last '
+        f'{state.worse} validations; stopping after this step',
+        file=sys.stderr,
+    )
+    return True

@@ -1,5 +1,6 @@
 """What is held out, and the loss on it; runs of the trainer that validate."""
 
+import json
 import pathlib
 import re
 import threading
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from test_likelihood import brute_force
-from test_training import TEXT, place, scalars, train  # noqa: F401
+from test_training import TEXT, place, same, scalars, train, weights  # noqa: F401
 
-from src import encoder, load_dataset, train_config, validation
+from src import checkpoint, encoder, generation, load_dataset, train_config, validation
 
 
 def chunks_of(*sizes):
@@ -96,12 +97,106 @@ def test_characters_are_cut_where_others_cut_them(place):  # noqa: F811
     assert enc.decode(held_out.tolist()) == text[54000:]
 
 
+def losses_are(monkeypatch, losses):
+    """The validations of all runs in turn find these, whatever the model says."""
+    losses = iter(losses)
+    monkeypatch.setattr(validation.Validation, 'loss', lambda self, stop: next(losses))
+
+
+def files(directory):
+    return {path.name for path in pathlib.Path(directory).iterdir()}
+
+
+def test_the_best_is_a_model_of_its_own(place, monkeypatch, capsys):  # noqa: F811
+    losses_are(monkeypatch, [3.0, 2.0, 2.5, np.nan, 2.0])
+    train(steps=5, val_every=1, save_best=True)
+    train(steps=1, run_name='one')
+    assert files('checkpoint/run1/best') == {
+        'checkpoint', 'counter', 'encoder.json', 'hparams.json', 'vocab.bpe', 'model-2.meta',
+        'model-2.index', 'model-2.data-00000-of-00001',
+    }  # fmt: skip
+    assert same(weights('checkpoint/run1/best/model-2'), weights('checkpoint/one/model-1'))
+    err = capsys.readouterr().err
+    assert re.findall('^Saving (.*)$', err, re.MULTILINE) == [
+        'checkpoint/run1/best/model-1',
+        'checkpoint/run1/best/model-2',
+    ]
+    assert next(generation.generate(generation.load('checkpoint/run1/best'), 'The', length=2))
+    train(steps=1, restore_from='fresh')
+    assert 'model-2.index' in files('checkpoint/run1.1/best')
+    assert not pathlib.Path('checkpoint/run1/best').exists()
+
+
+def test_the_best_of_a_run_that_was_never_saved_is_kept(place, monkeypatch):  # noqa: F811
+    losses_are(monkeypatch, [3.0])
+    train(steps=1, val_every=1, save_best=True)
+    pathlib.Path('checkpoint/run1/checkpoint').unlink()
+    train(steps=1)
+    assert checkpoint.latest('checkpoint/run1.1/best') == 'checkpoint/run1.1/best/model-1'
+
+
+def test_adapters_are_merged_into_the_best(place, monkeypatch):  # noqa: F811
+    losses_are(monkeypatch, [3.0, 2.0])
+    train(steps=2, val_every=2, save_best=True, lora_rank=2, learning_rate=0.1)
+    train(steps=1, run_name='one', lora_rank=2, learning_rate=0.1)
+    assert same(weights('checkpoint/run1/best/model-2'), weights('checkpoint/one/model-1'))
+
+
+def test_patience_ends_the_run_saved(place, monkeypatch, capsys):  # noqa: F811
+    losses_are(monkeypatch, [3.0, 2.0, 2.1, 2.0, 1.9, 1.9, 2.0, 2.1, 2.2])
+    train(steps=100, val_every=2, patience=3)
+    out, err = capsys.readouterr()
+    assert out.endswith('Saving checkpoint/run1/model-14\n') and 'interrupted' not in out
+    assert list(scalars('val_loss')) == [1, 2, 4, 6, 8, 10, 12, 14]
+    assert err.endswith(
+        'The validation loss was 1.90 at best, and not lower in the last 3 validations; '
+        'stopping after this step\n'
+    )
+
+
+def test_the_best_and_the_patience_are_resumed(place, monkeypatch):  # noqa: F811
+    losses_are(monkeypatch, [3.0, 2.0, 2.5, 2.1, 1.5, 1.6, 1.6])
+    flags = {'val_every': 1, 'patience': 3, 'save_best': True}
+    train(steps=3, **flags)
+    train(steps=2, **flags)
+    assert 'model-5.index' in files('checkpoint/run1/best')
+    train(steps=2, **flags)
+    assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-7'
+    losses_are(monkeypatch, [1.5, 9.0])
+    train(steps=9, **flags)
+    assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-8'
+
+
+def test_a_checkpoint_on_the_way_knows_of_its_validation(place, monkeypatch):  # noqa: F811
+    losses_are(monkeypatch, [3.0, 2.0])
+    train(steps=3, val_every=2, save_every=2, save_best=True)
+    state = checkpoint.load_state('checkpoint/run1/model-3')
+    assert json.loads(state['numbers'])['validation'] == [2.0, 0]
+
+
+def test_a_full_disk_keeps_no_run_from_its_end(place, monkeypatch, capsys):  # noqa: F811
+    losses_are(monkeypatch, [3.0, 2.0])
+    save = checkpoint.save
+
+    def full(directory, *others, **options):
+        if directory.endswith('best'):
+            raise OSError(28, 'No space left on device')
+        save(directory, *others, **options)
+
+    monkeypatch.setattr(checkpoint, 'save', full)
+    train(steps=2, val_every=2, save_best=True)
+    assert capsys.readouterr().err.count('No space left on device. Training goes on\n') == 2
+
+
 @pytest.mark.parametrize(
     'flags, complaint',
     [
         ({'val_split': 1.0}, '--val_split is 1.0; it must be 0 or more, and less than 1'),
         ({'val_split': -0.1}, '--val_split is -0.1; it must be 0 or more, and less than 1'),
         ({'val_split': 0.1, 'val_dataset': 'x'}, 'leave out one of them'),
+        ({'save_best': True}, '--save_best goes by the validation loss; give --val_every as well'),
+        ({'patience': 3}, '--patience goes by the validation loss; give --val_every as well'),
+        ({'patience': -1, 'val_every': 1}, '--patience is -1; it must be 0 or more'),
         ({'val_batch_count': -1}, '--val_batch_count is -1; it must be 0 or more'),
     ],
 )
