@@ -17,6 +17,7 @@
     litert, choose_numpy     logits and the next token again, without TensorFlow
     export, litert_graph     a checkpoint to files that other programs serve
     training                 which text, which weights; training_loop, step by step
+    evaluate, cloze          how well a model predicts a text, or chooses among continuations
 
 Beside them: memory_saving_gradients (recomputing in any graph), distribution (devices, machines),
 memory (what fits), progress (what a run shows), model_directory (which folder a name means), flags

@@ -58,3 +58,49 @@ def compiled(lm, lora_scale=1.0):
         return tf.reshape(costs, [tokens.shape[0], -1])
 
     return costs
+
+
+class Reader:
+    """Reads what follows a context, in several ways, without reading the context again."""
+
+    def __init__(self, lm):
+        hparams, params = lm.hparams, lm.params
+        self.wte = params['wte']
+        shape = model.past_shape(hparams=hparams, batch_size=1)
+        self.nothing = tf.zeros([0 if size is None else size for size in shape])
+        signature = [tf.TensorSpec([1, None], tf.int32), tf.TensorSpec(shape)]
+
+        @tf.function(autograph=False, input_signature=signature)
+        def features(tokens, past):  # -> [sequence, features], and the present in past's shape
+            h, presents = model.transformer(hparams, params, tokens, past)
+            return h[0], tf.stack(presents, axis=1)
+
+        self.features = features
+
+    def read(self, context, choices):
+        """For each choice: the log-probabilities of its tokens, and which are the likeliest.
+
+        Args:
+            context: a list of ids, at least one; with any of the choices they fit into the window.
+            choices: lists of ids, each of which follows `context`.
+
+        Yields arrays, [tokens] float32 and [tokens] bool.
+        """
+        past = self.nothing
+        if context[:-1]:
+            _, past = self.features(tf.constant([context[:-1]], tf.int32), past)
+        for choice in choices:
+            tokens = [context[-1], *choice]
+            h, _ = self.features(tf.constant([tokens[:-1]], tf.int32), past)
+            yield log_probabilities(h, np.array(choice), self.wte)
+
+
+def log_probabilities(h, tokens, wte):  # [n, features], [n], [vocab, features] -> [n], [n]
+    """The log-probability of each token in nats, and whether none was likelier."""
+    logs, likeliest = [], []
+    for start in range(0, len(tokens), fused_loss.ROWS):  # of all logits at once some rows alone
+        some = tokens[start : start + fused_loss.ROWS]
+        logits = tf.matmul(h[start : start + fused_loss.ROWS], wte, transpose_b=True)
+        logs.append(tf.gather(tf.nn.log_softmax(logits), some, batch_dims=1))
+        likeliest.append(tf.argmax(logits, axis=-1).numpy() == some)
+    return np.concatenate(logs), np.concatenate(likeliest)

@@ -13,10 +13,10 @@ LAYERS = [
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
     | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy', 'litert'},
     {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
-    | {'beam', 'speculative', 'litert_graph'},
+    | {'beam', 'speculative', 'litert_graph', 'cloze'},
     {'generation', 'run_directory', 'lean_block', 'export'},
     {'train_step', 'likelihood'},
-    {'validation'},
+    {'validation', 'evaluate'},
     {'training_loop'},
     {'training'},
     {'interactive_conditional_samples', 'generate_unconditional_samples', '__main__'},
@@ -40,7 +40,7 @@ def test_a_module_imports_only_from_lower_layers(path):
 @pytest.mark.parametrize(
     'stem',
     ['encoder', 'load_dataset', 'flags', 'model_directory', 'train_config', 'sample_config']
-    + ['litert', 'choose_numpy', '__main__'],
+    + ['litert', 'choose_numpy', 'cloze', '__main__'],
 )
 def test_what_needs_no_tensorflow_does_not_import_it(stem):
     names = {alias.name for node in imports(SRC / f'{stem}.py') for alias in node.names}
