@@ -18,6 +18,7 @@
     export, litert_graph     a checkpoint to files that other programs serve
     training                 which text, which weights; training_loop, step by step
     evaluate, cloze          how well a model predicts a text, or chooses among continuations
+    check_overlap            what samples repeat of a text, by a suffix_automaton
 
 Beside them: memory_saving_gradients (recomputing in any graph), distribution (devices, machines),
 memory (what fits), progress (what a run shows), model_directory (which folder a name means), flags

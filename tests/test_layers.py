@@ -11,9 +11,10 @@ FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 LAYERS = [
     {'encoder', 'load_dataset', 'model', 'sample', 'accumulate', 'memory_saving_gradients'}
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
-    | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy', 'litert'},
+    | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy', 'litert'}
+    | {'suffix_automaton'},
     {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
-    | {'beam', 'speculative', 'litert_graph', 'cloze'},
+    | {'beam', 'speculative', 'litert_graph', 'cloze', 'check_overlap'},
     {'generation', 'run_directory', 'lean_block', 'export'},
     {'train_step', 'likelihood'},
     {'validation', 'evaluate'},
@@ -40,7 +41,7 @@ def test_a_module_imports_only_from_lower_layers(path):
 @pytest.mark.parametrize(
     'stem',
     ['encoder', 'load_dataset', 'flags', 'model_directory', 'train_config', 'sample_config']
-    + ['litert', 'choose_numpy', 'cloze', '__main__'],
+    + ['litert', 'choose_numpy', 'cloze', 'check_overlap', 'suffix_automaton', '__main__'],
 )
 def test_what_needs_no_tensorflow_does_not_import_it(stem):
     names = {alias.name for node in imports(SRC / f'{stem}.py') for alias in node.names}
