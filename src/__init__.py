@@ -11,6 +11,7 @@
     layerwise                the loss to gradients, layer by layer, remembered or recomputed
     lora                     weights that stay, and thin matrices that learn
     accumulate               the mean gradient of several small batches
+    likelihood, validation   what each token of a text costs; the loss on what is held out
     checkpoint               a directory to a model and back
     sample                   logits to the next token, and the loop around it
     beam                     the likeliest continuations, several at a time
@@ -21,6 +22,8 @@
     engines                  which of the two it is
     export, litert_graph     a checkpoint to files that other programs serve
     training                 which text, which weights; training_loop, step by step
+    evaluate, cloze          how well a model predicts a text, or chooses among continuations
+    check_overlap            what samples repeat of a text, by a suffix_automaton
 
 Beside them: memory_saving_gradients (recomputing in any graph), distribution (devices, machines),
 processes (several at work), memory (what fits), progress (what a run shows), model_directory (which

@@ -5,7 +5,8 @@ import sys
 
 from . import flags
 
-COMMANDS = ['export']  # modules with a main() that reads the rest of the command line
+# Modules with a main() that reads the rest of the command line.
+COMMANDS = ['check_overlap', 'evaluate', 'export']
 
 
 def main():

@@ -101,7 +101,9 @@ def _first_line(error):
     return str(error).partition('\n')[0]
 
 
-def save(directory, counter, params, state, model_dir, write_more=lambda prefix: None):
+def save(
+    directory, counter, params, state, model_dir, write_more=lambda prefix: None, keep=KEEP
+):  # fmt: skip
     """Write `model-<counter>` and `state-<counter>` so that `directory` restores at any moment.
 
     Everything is written beside its place and then renamed; the file `checkpoint` is renamed last,
@@ -111,8 +113,9 @@ def save(directory, counter, params, state, model_dir, write_more=lambda prefix:
     Args:
         params: the tree of variables, or its branches one after the other, so that only one of
             them has to be in memory.
-        state: {name: tensor}, whatever the trainer wants to find again.
+        state: {name: tensor}, whatever the trainer wants to find again; None for nothing.
         write_more: writes further files, `prefix`.*, that come and go with this checkpoint.
+        keep: how many checkpoints, this one included.
 
     Raises OSError: the files could not be written; what was there before is still there.
     """
@@ -123,7 +126,8 @@ def save(directory, counter, params, state, model_dir, write_more=lambda prefix:
     with _staging(directory) as stage:
         branches = [params] if isinstance(params, dict) else params
         shapes = _write_branches(os.path.join(stage, name), branches)
-        _write(_state_prefix(os.path.join(stage, name)), state)
+        if state:
+            _write(_state_prefix(os.path.join(stage, name)), state)
         _write_file(os.path.join(stage, f'{name}.meta'), _meta_graph(shapes))
         write_more(os.path.join(stage, name))
         for file in model_directory.ARCHITECTURE:
@@ -134,7 +138,7 @@ def save(directory, counter, params, state, model_dir, write_more=lambda prefix:
         _publish(stage, directory)
         _write_file(os.path.join(stage, 'counter'), f'{counter}\n'.encode())
         _publish(stage, directory)
-        kept = [*kept[-(KEEP - 1) :], name]
+        kept = [*kept, name][-keep:]
         _point_to(directory, kept)
     for old in set(before) - set(kept):
         _remove(os.path.join(directory, old))

@@ -81,15 +81,15 @@ def _plus_products(dwte, ds, hs):  # [vocab, features] or None, [rows, vocab]s, 
     return dwte
 
 
-def cross_entropy(h, labels, wte, weights=None):  # as above, without gradients
+def cross_entropy(h, labels, wte):  # [n, features], [n], [vocab, features] -> [n]
+    """The cross-entropy of each row, without gradients."""
     losses, done = [], []
     for start in range(0, h.shape[0], ROWS):
         with tf.control_dependencies(done):
             some = tf.identity(h[start : start + ROWS])
         losses.append(_cross_entropy(some, labels[start : start + ROWS], wte)[0])
         done = losses[-1:]
-    losses = tf.concat(losses, axis=0)
-    return tf.reduce_mean(losses if weights is None else losses * weights)
+    return tf.concat(losses, axis=0)
 
 
 def _cross_entropy(h, labels, wte):  # -> the loss of each row, [rows], and softmax, [rows, vocab]

@@ -12,6 +12,11 @@ def of(config):
     return os.path.join('checkpoint', config.run_name)
 
 
+def of_best(config):
+    """Where --save_best keeps its model."""
+    return os.path.join(of(config), 'best')
+
+
 def of_samples(config):
     return os.path.join('samples', config.run_name)
 
@@ -47,10 +52,8 @@ def set_aside(config):
     """Rename the directories of an earlier run, so that nothing in them is overwritten."""
     checkpoints, samples = of(config), of_samples(config)
     has_samples = os.path.isdir(samples) and os.listdir(samples)
-    for directory, is_used in (
-        (checkpoints, model_directory.latest(checkpoints)),
-        (samples, has_samples),
-    ):
+    has_models = model_directory.latest(checkpoints) or model_directory.latest(of_best(config))
+    for directory, is_used in ((checkpoints, has_models), (samples, has_samples)):
         if is_used:
             number = next(n for n in itertools.count(1) if not os.path.exists(f'{directory}.{n}'))
             os.rename(directory, f'{directory}.{number}')

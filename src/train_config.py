@@ -88,9 +88,20 @@ class TrainConfig(dataset_config.DatasetConfig):
     sample_num: int = flag(1, metavar='N', help='How many samples')
     save_every: int = flag(1000, metavar='N', help='Write a checkpoint every N steps; 0 never does')
     val_dataset: str = flag(None, metavar='PATH', help='Text for validation; by default --dataset')
+    val_split: float = flag(
+        0.0, metavar='FRACTION', help='Hold out the last of the dataset for validation, such as 0.1'
+    )
     val_batch_size: int = flag(2, metavar='SIZE', help='Windows in a batch of validation')
-    val_batch_count: int = flag(40, metavar='N', help='Batches of validation')
+    val_batch_count: int = flag(
+        40, metavar='N', help='Batches of validation; 0 takes all of the text, each token once'
+    )
     val_every: int = flag(0, metavar='STEPS', help='Validate every N steps; 0 never does')
+    save_best: bool = flag(
+        False, help='Keep the model whose validation loss was the lowest, in the folder best'
+    )
+    patience: int = flag(
+        0, metavar='N', help='Stop after N validations without a lower loss; 0 never does'
+    )
     steps: int = flag(0, metavar='N', help='Stop after N steps; 0 goes on until interrupted')
     strategy: str = flag(
         'auto',
@@ -126,10 +137,10 @@ class TrainConfig(dataset_config.DatasetConfig):
         super().__post_init__()
         at_least = {
             'seq_length': 2, 'batch_size': 1, 'accumulate_gradients': 1, 'sample_length': 1,
-            'val_batch_size': 1, 'val_batch_count': 1, 'top_k': 0, 'steps': 0,
+            'val_batch_size': 1, 'val_batch_count': 0, 'top_k': 0, 'steps': 0,
             'sample_every': 0, 'sample_num': 0, 'save_every': 0, 'val_every': 0, 'seed': 0,
             'warmup_steps': 0, 'weight_decay': 0, 'clip_gradients': 0, 'min_learning_rate': 0,
-            'lora_rank': 0, 'lora_alpha': 0,
+            'lora_rank': 0, 'lora_alpha': 0, 'patience': 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -145,6 +156,18 @@ class TrainConfig(dataset_config.DatasetConfig):
             raise ValueError('--lora_alpha says how strong adapters are; give them a --lora_rank')
         if self.schedule != 'constant' and not self.steps:
             raise ValueError(f'--schedule {self.schedule} has to know its end: --steps')
+        if not 0 <= self.val_split < 1:
+            raise ValueError(
+                f'--val_split is {self.val_split}; it must be 0 or more, and less than 1'
+            )
+        if self.val_split and self.val_dataset:
+            raise ValueError(
+                '--val_split validates on a part of --dataset, --val_dataset on another text; '
+                'leave out one of them'
+            )
+        if (self.save_best or self.patience) and not self.val_every:
+            flag = 'save_best' if self.save_best else 'patience'
+            raise ValueError(f'--{flag} goes by the validation loss; give --val_every as well')
         if not 0 <= self.noise <= 1:
             raise ValueError(f'--noise is {self.noise}; it must be a probability, 0 to 1')
         if not self.run_name or self.run_name != os.path.basename(self.run_name):

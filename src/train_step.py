@@ -1,6 +1,7 @@
 """One step of training: the state that it changes, and the function that changes it."""
 
 import json
+import math
 import secrets
 import sys
 
@@ -9,7 +10,6 @@ import tensorflow as tf
 from . import (
     accumulate,
     distribution,
-    fused_loss,
     layerwise,
     lean_block,
     load_dataset,
@@ -45,6 +45,7 @@ class TrainState:
         self.counter = 1  # the number of the next step, as it is printed
         self.updates = tf.Variable(0, dtype=tf.int64)  # how often the weights have changed
         self.avg_loss = (0.0, 0.0)  # decaying sums of the losses and of their weights
+        self.best_loss, self.worse = math.inf, 0  # of validation; how many came since
         every_part = not config.only_train_transformer_layers
         self.trained = {
             name: variable
@@ -70,6 +71,7 @@ class TrainState:
             'avg_loss': self.avg_loss,
             'loss_scale': self.scales and [float(self.loss_scale), int(self.steps_at_scale)],
             'sampler': self.sampler.state(),
+            'validation': [self.best_loss, self.worse],
             'adapters': self.adapters,
         }
         return {'numbers': json.dumps(numbers), **self.optimizer.slots}
@@ -88,6 +90,7 @@ class TrainState:
             self.sampler.restore(numbers['sampler'])
         else:
             print('The run was packed otherwise so far; its windows start anew', file=sys.stderr)
+        self.best_loss, self.worse = numbers.get('validation', [self.best_loss, self.worse])
         same = numbers.get('adapters') == self.adapters
         if not same or set(tensors) != {'numbers', *self.optimizer.slots}:
             print(
@@ -228,24 +231,3 @@ def _one_step(state, config, window, devices):
         return loss, norm
 
     return one_step
-
-
-def compiled_validation(state, config):
-    """A compiled function from tokens, [batch, sequence], to their loss, [].
-
-    With `marked` there may be tokens among them that are not to be learnt.
-    """
-    lm = state.lm
-
-    @tf.function(autograph=False)
-    def validation_loss(tokens, marked=False):
-        parts = windows.parts_of(tokens, marked, state.end)
-        tokens, weights, firsts = map(parts.get, ('tokens', 'weights', 'firsts'))
-        block = lean_block.lean_block(tokens.shape[1], lora_scale=config.lora_scale)
-        h = layerwise.features(lm, tokens, firsts, block)
-        if weights is not None:
-            weights = tf.reshape(weights, [-1])
-        wte = tf.cast(lm.params['wte'], tf.float32)
-        return fused_loss.cross_entropy(*layerwise.aligned(h, tokens), wte, weights)
-
-    return validation_loss

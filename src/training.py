@@ -21,6 +21,7 @@ from . import (
     train_config,
     train_step,
     training_loop,
+    validation,
 )
 
 DEEP = 12  # layers; deeper models save memory without being told to
@@ -61,7 +62,9 @@ def _train(config, devices):
     print('Loading dataset...', flush=True)
     chunks = _load(enc, config.dataset, config)
     val_chunks = chunks
-    if config.val_every and config.val_dataset:
+    if config.val_split:
+        chunks, val_chunks = validation.split(chunks, config.val_split)
+    elif config.val_every and config.val_dataset:
         val_chunks = _load(enc, config.val_dataset, config)
     end = _end_of_texts(enc, config.end_token) if config.pack or config.document_mask else None
     states = devices.on_each(

@@ -8,8 +8,6 @@ import threading
 import time
 
 import numpy as np
-import tensorflow as tf
-import tqdm
 
 from . import (
     checkpoint,
@@ -23,6 +21,7 @@ from . import (
     run_directory,
     schedule,
     train_step,
+    validation,
 )
 
 SKIPS = 5  # steps in a row whose loss is not a number, before a run ends
@@ -55,18 +54,12 @@ class Run:
         self.model_dir = model_dir
         self.chunks = state.sampler.chunks
         self.window = window_of(state.sampler, config)
+        self.has_learnt = False  # as much as it can, by --patience
         self.train_step = train_step.compiled(state, config, self.window, devices, states[1:])
-        self.validation_loss = train_step.compiled_validation(state, config)
-        self.val_batches = self._validation_batches(val_chunks) if config.val_every else []
-
-    def _validation_batches(self, chunks):
-        """Always the same ones, so that losses can be compared along a run and between runs."""
-        sampler = load_dataset.Sampler(chunks, seed=1)
-        window = window_of(sampler, self.config)
-        return [
-            np.stack([sampler.sample(window) for _ in range(self.config.val_batch_size)])
-            for _ in range(self.config.val_batch_count)
-        ]
+        if config.val_every:
+            sampler = load_dataset.Sampler(val_chunks, seed=1)
+            window = window_of(sampler, config)
+            self.validation = validation.Validation(state.lm, config, sampler, window, state.end)
 
     def resume(self, prefix):
         """Go on behind `prefix` if it is this run's; otherwise begin, with empty directories."""
@@ -97,23 +90,28 @@ class Run:
                     counter = state.counter
                     self.do_what_is_due(counter, last)
                     self.step()
-                    stopped = any(self.devices.of_all(self.stop.is_set()))  # on any of the workers
-                    if counter == last or stopped:
+                    # on any of the workers: 1 for the first reason, 2 for the other
+                    reasons = self.devices.of_all(self.stop.is_set() + 2 * self.has_learnt)
+                    if counter == last or any(reasons):
                         break
-            if stopped:
+            if any(reason % 2 for reason in reasons):
                 print('interrupted')
             self.save(counter)
         self.devices.of_all(0)  # a worker that left would look as if it had been lost
 
     def do_what_is_due(self, counter, last):
         config = self.config
+        validates = config.val_every and (_due(counter, config.val_every) or counter == 1)
+        remembers = config.save_best or config.patience
+        if validates and remembers:  # first, so that the checkpoint knows of it
+            self.validate()
         if _due(counter, config.save_every) and counter != last:
             with _going_on():
                 self.save(counter)
         if _due(counter, config.sample_every) and config.sample_num:
             with _going_on():
                 self.write_samples()
-        if config.val_every and (_due(counter, config.val_every) or counter == 1):
+        if validates and not remembers:
             self.validate()
 
     def step(self):
@@ -171,13 +169,16 @@ class Run:
     def save(self, counter):
         directory = run_directory.of(self.config)
         print('Saving', os.path.join(directory, f'model-{counter}'), flush=True)
-        params, write_more = self.state.lm.params, lambda prefix: None
-        if self.config.lora_rank:
-            params = lora.merged(self.state.lm.params, self.config.lora_scale)
-            write_more = self.write_adapters
+        write_more = self.write_adapters if self.config.lora_rank else lambda prefix: None
         checkpoint.save(
-            directory, counter, params, self.state.tensors(), self.model_dir, write_more
-        )
+            directory, counter, self.plain_params(), self.state.tensors(), self.model_dir,
+            write_more,
+        )  # fmt: skip
+
+    def plain_params(self):
+        """What checkpoint.save takes: the parameters, with adapters merged into them."""
+        params = self.state.lm.params
+        return lora.merged(params, self.config.lora_scale) if self.config.lora_rank else params
 
     def write_adapters(self, prefix):
         alpha = self.config.lora_scale * self.config.lora_rank
@@ -228,18 +229,23 @@ class Run:
     @distribution.chief_alone
     def validate(self):
         print('Calculating validation loss...', flush=True)
-        losses = []
-        for batch in tqdm.tqdm(self.val_batches, position=0):
-            marked = batch.dtype.kind == 'i'
-            losses.append(float(self.validation_loss(tf.constant(batch, tf.int32), marked)))
-            if self.stop.is_set():
-                return
-        loss = np.mean(losses)
+        loss = self.validation.loss(self.stop)
+        if loss is None:
+            return
         self.progress.write(self.state.counter, self.seconds(), val_loss=loss)
         print(
             f'[{self.state.counter} | {self.seconds():2.2f}] validation loss = {loss:2.2f}',
             flush=True,
         )
+        if validation.is_best(self.state, loss) and self.config.save_best:
+            with _going_on():
+                self.save_best()
+        self.has_learnt = validation.has_learnt(self.state, self.config.patience)
+
+    def save_best(self):
+        directory, counter = run_directory.of_best(self.config), self.state.counter
+        print('Saving', os.path.join(directory, f'model-{counter}'), file=sys.stderr)
+        checkpoint.save(directory, counter, self.plain_params(), None, self.model_dir, keep=1)
 
 
 def _due(counter, every):

@@ -171,6 +171,14 @@ def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):  #
     close('whole', 'one', last + 5)
 
 
+def test_two_workers_lose_patience_together(place):  # noqa: F811
+    flags = {'val_every': 1, 'val_batch_count': 1, 'patience': 2, 'learning_rate': 1e-30}
+    (status, printed, errors), (other_status, nothing, _) = Workers(place, place, **flags).end()
+    assert (status, other_status, nothing) == (0, 0, '')
+    assert printed.endswith('Saving checkpoint/run1/model-3\n') and 'interrupted' not in printed
+    assert errors.endswith('in the last 2 validations; stopping after this step')
+
+
 class Two(distribution.Devices):
     """The second of two workers, the first of which has other numbers."""
 

@@ -156,7 +156,7 @@ def test_too_large_is_said_before_weights_are_read(models_dir, monkeypatch):
         (['export', '--format', 'onnx'], "invalid choice: 'onnx'"),
         (['export', '--dtype', 'int4'], "invalid choice: 'int4'"),
         (['export', '--format', 'savedmodel', '--dtype', 'int8'], 'savedmodel is float32'),
-        (['exprot'], "no command 'exprot'. Type: python -m src COMMAND; COMMAND is export"),
+        (['exprot'], "no command 'exprot'. Type: python -m src COMMAND; COMMAND is check_"),
         ([], "no command ''"),
     ],
 )

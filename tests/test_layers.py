@@ -11,15 +11,15 @@ SRC = pathlib.Path(__file__).parent.parent / 'src'
 FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
 
 LAYERS = [
-    'encoder text_files tables token_files processes flags model_directory events schedule packing',
+    'encoder text_files tables token_files processes flags model_directory events schedule packing'
+    ' suffix_automaton',
     'litert model sample accumulate memory_saving_gradients optimizer fused_loss memory lora'
-    ' distribution windows dropout',
+    ' distribution windows dropout cloze check_overlap',
     'checkpoint dataset_config sample_config lean_attention layerwise progress beam litert_graph',
     'load_dataset train_config controls sample_numpy run_directory lean_block export',
-    'engines speculative',
-    'token_logprobs generation',
-    'train_step',
-    'training_loop',
+    'engines speculative train_step likelihood',
+    'token_logprobs generation validation',
+    'evaluate training_loop',
     'training',
     'interactive_conditional_samples generate_unconditional_samples __main__',
 ]
@@ -28,7 +28,7 @@ LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in 
 WITHOUT_TENSORFLOW = """
     encoder text_files tables token_files processes load_dataset flags model_directory
     dataset_config train_config sample_config litert sample_numpy engines generation packing
-    __main__
+    suffix_automaton cloze check_overlap evaluate __main__
 """.split()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import download_model
 import encode
-from src import export, flags, generate_unconditional_samples, sample_config, train_config
+from src import evaluate, export, flags, generate_unconditional_samples, sample_config, train_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')
@@ -78,6 +78,7 @@ def test_all_flags_are_there():
         train_config.TrainConfig,
         export.ExportConfig,
         sample_config.SampleConfig,
+        evaluate.EvaluateConfig,
     )
     known = {field.name for config in configs for field in dataclasses.fields(config)} | {'help'}
     known |= set(inspect.signature(generate_unconditional_samples.sample_model).parameters)

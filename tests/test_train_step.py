@@ -1,8 +1,10 @@
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import distribution, model, train_config, train_step
+from src import distribution, load_dataset, model, train_config, train_step, validation
 
 RUNS = {
     'adam': {'learning_rate': 0.001},
@@ -192,12 +194,16 @@ def test_packed_texts_are_learnt_as_if_alone_whatever_the_noise(tiny, number, sa
         np.testing.assert_allclose(before[name] - variable, gradient, atol=2e-6, err_msg=name)
 
 
-def test_validation_sees_texts_alone_as_the_training_does(tiny):
-    tokens = np.random.default_rng(0).integers(90, 97, [2, 16]).astype(np.int32)
-    for settings, end in ((config(document_mask=True), 96), (config(pack=True), -1)):
-        state = train_step.TrainState(tiny, settings, [np.arange(50)], end=96)
-        loss = train_step.compiled_validation(state, settings)(tf.constant(tokens))
-        np.testing.assert_allclose(loss, loss_of_texts(tiny, tokens, tokens, end), rtol=1e-6)
+@pytest.mark.parametrize('end', [None, 96])
+def test_validation_is_of_what_training_learns(tiny, end):
+    marked = sparse_tokens([4, 16])
+    marked[1, 7] = 96
+    validating = validation.Validation(
+        tiny, config(val_batch_count=2), load_dataset.Sampler([marked[0]]), 16, end
+    )
+    validating.windows = [(row, 15) for row in marked]
+    expected = loss_of_texts(tiny, marked, np.maximum(marked, ~marked), -1 if end is None else end)
+    np.testing.assert_allclose(validating.loss(threading.Event()), expected, rtol=1e-6)
 
 
 def test_what_is_not_trained_stays_bit_for_bit(tiny):
@@ -371,22 +377,6 @@ def test_every_batch_on_every_device_has_dropout_of_its_own_in_every_step(tiny):
             seeds |= {tuple(seed) for seed in parts['seed'].numpy().tolist()}
         state.updates.assign_add(1)
     assert len(seeds) == 2 * 2 * 3
-
-
-def test_validation_loss_is_that_of_the_model(tiny):
-    tokens = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 16]), tf.int32)
-    expected = model.lm_loss(tiny(tokens)['logits'], tokens)
-    state, _ = start(tiny)
-    validation_loss = train_step.compiled_validation(state, config(dropout=0.5))
-    np.testing.assert_allclose(validation_loss(tokens), expected, rtol=1e-6)
-
-
-def test_validation_is_of_what_is_to_be_learnt(tiny):
-    marked = sparse_tokens([2, 16])
-    state, _ = start(tiny)
-    validation_loss = train_step.compiled_validation(state, config())
-    expected = loss_of_learnt(tiny, marked)
-    np.testing.assert_allclose(validation_loss(tf.constant(marked), True), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
