@@ -57,9 +57,9 @@ def test_what_is_computed_again_is_not_the_matrix_products(tiny):
                 y, _ = block(x, tiny.params['h0'], past=None, hparams=tiny.hparams)
             return tape.gradient(y, [x, *params])
 
-        return used_operations(run, tf.zeros([1, 16, 24]))
+        return used_operations(run, tf.zeros([1, 32, 24]))
 
-    plain, lean = operations(model.block), operations(lean_block.lean_block(16))
+    plain, lean = operations(model.block), operations(lean_block.lean_block(32))
     # Four linear layers, of which the last need not be computed, and two products for the gradient
     # of each. Of attention's two products, the one that makes the weights is repeated.
     assert plain['MatMul'] == lean['MatMul'] == 3 + 2 * 4

@@ -11,7 +11,7 @@ from conftest import ROOT
 from test_likelihood import brute_force
 from test_training import TEXT, place, same, scalars, train, weights  # noqa: F401
 
-from src import checkpoint, encoder, generation, load_dataset, train_config, validation
+from src import encoder, generation, load_dataset, model_directory, train_config, validation
 
 
 def chunks_of(*sizes):
@@ -132,7 +132,7 @@ def test_the_best_of_a_run_that_was_never_saved_is_kept(place, monkeypatch):  # 
     train(steps=1, val_every=1, save_best=True)
     pathlib.Path('checkpoint/run1/checkpoint').unlink()
     train(steps=1)
-    assert checkpoint.latest('checkpoint/run1.1/best') == 'checkpoint/run1.1/best/model-1'
+    assert model_directory.latest('checkpoint/run1.1/best') == 'checkpoint/run1.1/best/model-1'
 
 
 def test_adapters_are_merged_into_the_best(place, monkeypatch):  # noqa: F811
@@ -161,10 +161,10 @@ def test_the_best_and_the_patience_are_resumed(place, monkeypatch):  # noqa: F81
     train(steps=2, **flags)
     assert 'model-5.index' in files('checkpoint/run1/best')
     train(steps=2, **flags)
-    assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-7'
+    assert model_directory.latest('checkpoint/run1') == 'checkpoint/run1/model-7'
     losses_are(monkeypatch, [1.5, 9.0])
     train(steps=9, **flags)
-    assert checkpoint.latest('checkpoint/run1') == 'checkpoint/run1/model-8'
+    assert model_directory.latest('checkpoint/run1') == 'checkpoint/run1/model-8'
 
 
 def test_a_checkpoint_on_the_way_knows_of_its_validation(place, monkeypatch):  # noqa: F811
