@@ -63,7 +63,7 @@ def encoded(enc, path, combine, encoding='utf-8', literal_endoftext=False):
     arrays = [p for p in paths if p.endswith('.npz')]
     texts = [p for p in paths if not p.endswith('.npz')]
     size = sum(os.path.getsize(p) for p in paths)
-    number, found = 0, False
+    number, found, separator = 0, False, _separator(enc)
     with tqdm.tqdm(total=size, unit='B', unit_scale=True, unit_divisor=1024) as progress:
         for npz_path in arrays:
             for tokens in read_npz(npz_path, enc):
@@ -71,8 +71,8 @@ def encoded(enc, path, combine, encoding='utf-8', literal_endoftext=False):
                 yield number, tokens
                 number += 1
             progress.update(os.path.getsize(npz_path))
-        for chunk, pieces in chunks_of(joined(texts, combine, encoding, progress)):
-            for text in blocks(pieces):
+        for chunk, pieces in chunks_of(joined(texts, combine, encoding, progress, separator)):
+            for text in blocks(pieces, enc.special):
                 found = found or bool(text.replace(SEPARATOR, ''))
                 if text:
                     yield number + chunk, enc.encode_to_numpy(text, literal_endoftext)
@@ -123,13 +123,21 @@ def read_npz(path, enc):
         if tokens.size and not min(enc.decoder) <= tokens.min() <= tokens.max() <= max(enc.decoder):
             raise ValueError(
                 f'{path}: {name} has tokens from {tokens.min()} to {tokens.max()}, but {allowed}. '
-                'Encode the text with the vocabulary of this model: encode.py --model_name'
+                'Encode the text with this --model_name, or give the --special_tokens of encode.py'
             )
         if tokens.size:
             yield tokens.astype(enc.dtype)
 
 
-def joined(paths, combine, encoding, progress):
+def _separator(enc):
+    """What is between texts: nothing, where a vocabulary of some characters cannot write it."""
+    with contextlib.suppress(ValueError):
+        enc.encode_to_numpy(SEPARATOR)
+        return SEPARATOR
+    return ''
+
+
+def joined(paths, combine, encoding, progress, separator=SEPARATOR):
     """(number of the chunk, some of its text), in turn.
 
     Files are joined, with a separator behind each, until a chunk has `combine` characters; the file
@@ -143,8 +151,8 @@ def joined(paths, combine, encoding, progress):
         if characters >= combine:
             number, characters = number + 1, 0
         else:
-            characters += len(SEPARATOR)
-            yield number, SEPARATOR
+            characters += len(separator)
+            yield number, separator
 
 
 def read_text(path, encoding, progress):
@@ -183,17 +191,30 @@ def _not_in(encoding, path, error, read):
     return f'{problem}. It may be --encoding {best.encoding}'
 
 
-def blocks(texts):
-    """The same text in blocks that give the same tokens when they are encoded one by one."""
-    held, last = [], ''  # `last` is the character before `text`
+def blocks(texts, special=()):
+    """The same text in blocks that give the same tokens when encoded, `special` ones among them."""
+    reach = max(map(len, special), default=1)
+    held, last = [], ''  # `last` are the characters before `text`
     for text in texts:
-        if found := CUT.search(last + text):
-            cut = found.end() - len(last)
+        both = last + text
+        places = (found.end() for found in CUT.finditer(both, max(0, len(last) - 1)))
+        if place := next((at for at in places if not _inside(both, at, special)), None):
+            cut = place - len(last)
             yield ''.join([*held, text[:cut]])
             held, text = [], text[cut:]
         held.append(text)
-        last = text[-1:] or last
+        last = both[-reach:]
     yield ''.join(held)
+
+
+def _inside(text, place, special):
+    """Whether one of `special` goes on behind a place, or may do so behind the end of the text."""
+    return any(
+        text.endswith(mark[:size], 0, place)
+        and mark[size:].startswith(text[place : place + len(mark) - size])
+        for mark in special
+        for size in range(1, len(mark))
+    )
 
 
 def write_npz(path, pieces):

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from src import load_dataset
+from src import encoder, load_dataset
 
 MARK = 50256
 
@@ -54,6 +54,15 @@ def test_texts_are_joined_with_the_mark_until_they_are_long_enough(tmp_path, ope
 def test_the_mark_inside_a_text_is_one_token_too(tmp_path, openais):
     path = write(tmp_path, a='one<|endoftext|>two')
     assert lists(load_dataset.load_dataset(openais, path, 0)) == [[505, MARK, 11545]]
+
+
+def test_nothing_joins_texts_whose_characters_are_not_those_of_the_mark(tmp_path):
+    path = write(tmp_path, a='one', b='eno')
+    letters = encoder.Encoder({'e': 0, 'n': 1, 'o': 2}, [])
+    assert lists(load_dataset.load_dataset(letters, path, 50000)) == [[2, 1, 0, 0, 1, 2]]
+    with_mark = letters.with_special_tokens('<|endoftext|>')
+    (chunk,) = load_dataset.load_dataset(with_mark, path, 50000)
+    assert chunk.tolist() == [2, 1, 0, 3, 0, 1, 2, 3]
 
 
 def test_files_are_found_in_the_order_of_their_names(tmp_path):
@@ -108,6 +117,20 @@ def test_tokens_do_not_depend_on_where_blocks_end(tmp_path, openais, monkeypatch
     )
     text = text.replace('\r\n', '\n')
     assert chunk.tolist() == openais.encode_to_numpy(text, literal_endoftext=literal).tolist()
+
+
+SPECIAL = '<BOS>,[SEP] x,<BOS>2,a b,1 2 3 4,|x'
+
+
+@pytest.mark.parametrize('size', [1, 2, 3, 5, 7, 16, 10**6])
+def test_a_special_token_is_never_cut_in_two(tmp_path, openais, monkeypatch, size):
+    monkeypatch.setattr(load_dataset, 'BLOCK', size)
+    enc = openais.with_special_tokens(SPECIAL)
+    text = '<BOS>one<BOS> 2 <BOS>2[SEP] x [SEP] y aa bb a bc 1 2 3 1 2 3 4 5 ||x|x <BO S><BOS' * 3
+    (tmp_path / 'text').write_text(text)
+    (chunk,) = load_dataset.load_dataset(enc, str(tmp_path / 'text'), 0)
+    assert chunk.tolist() == enc.encode(text)
+    assert len(list(load_dataset.blocks(iter(text), enc.special))) > 30
 
 
 def test_texts_are_cut_into_blocks_at_all():
@@ -195,6 +218,7 @@ def test_arrays_of_shepperds_encode_are_read(tmp_path, openais):
         (np.array([1.0]), r'tokens.npz: arr_0 is an array \(1,\) of float64'),
         (np.array([[1]]), r'arr_0 is an array \(1, 1\) of int64'),
         (np.array([5, 50257]), 'arr_0 has tokens from 5 to 50257, but the vocabulary goes from 0'),
+        (np.array([50258]), 'or give the --special_tokens of encode.py'),
         (np.array([-1]), 'arr_0 has tokens from -1 to -1'),
         (np.array([{}], dtype=object), 'tokens.npz is not an .npz file of tokens'),
     ],
