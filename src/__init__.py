@@ -1,6 +1,6 @@
 """GPT-2 in TensorFlow 2, module by module, in the order in which a sentence passes through them.
 
-    encoder                  text to tokens and back
+    encoder                  text to tokens and back; train_encoder, texts to a vocabulary
     load_dataset             files to chunks of tokens, chunks to windows
     model                    tokens to logits; the loss
     lean_block, fused_loss   the same block and loss for training, with less to remember

@@ -5,7 +5,10 @@ import sys
 
 from . import flags
 
-COMMANDS = ['export']  # modules with a main() that reads the rest of the command line
+COMMANDS = [
+    'export',
+    'train_encoder',
+]  # modules with a main() that reads the rest of the command line
 
 
 def main():

@@ -58,7 +58,7 @@ def chunks_of(pieces):
 
 def encoded(enc, path, combine, encoding='utf-8', literal_endoftext=False):
     """What load_dataset returns, piece by piece: (number of the chunk, some of its tokens)."""
-    _require_text_encoding(encoding)
+    require_text_encoding(encoding)
     paths = files_of(path)
     arrays = [p for p in paths if p.endswith('.npz')]
     texts = [p for p in paths if not p.endswith('.npz')]
@@ -80,7 +80,7 @@ def encoded(enc, path, combine, encoding='utf-8', literal_endoftext=False):
         raise ValueError(f'There is no text in {path}')
 
 
-def _require_text_encoding(encoding):
+def require_text_encoding(encoding):
     try:
         'text'.encode(encoding)
     except (LookupError, UnicodeError):

@@ -13,7 +13,7 @@ LAYERS = [
     | {'optimizer', 'events', 'flags', 'model_directory', 'fused_loss', 'schedule', 'memory'}
     | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy', 'litert'},
     {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
-    | {'beam', 'speculative', 'litert_graph'},
+    | {'beam', 'speculative', 'litert_graph', 'train_encoder'},
     {'generation', 'run_directory', 'lean_block', 'export'},
     {'train_step'},
     {'training_loop'},
@@ -39,7 +39,7 @@ def test_a_module_imports_only_from_lower_layers(path):
 @pytest.mark.parametrize(
     'stem',
     ['encoder', 'load_dataset', 'flags', 'model_directory', 'train_config', 'sample_config']
-    + ['litert', 'choose_numpy', '__main__'],
+    + ['litert', 'choose_numpy', '__main__', 'train_encoder'],
 )
 def test_what_needs_no_tensorflow_does_not_import_it(stem):
     names = {alias.name for node in imports(SRC / f'{stem}.py') for alias in node.names}
