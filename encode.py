@@ -30,6 +30,11 @@ class EncodeConfig:
     literal_endoftext: bool = flags.flag(
         False, help='Read <|endoftext|> as seven ordinary tokens, as the original did'
     )
+    special_tokens: str = flags.flag(
+        '',
+        metavar='TOKENS',
+        help='Texts that shall be one token each, behind the vocabulary, with commas between',
+    )
 
     def __post_init__(self):
         """Raises ValueError: a value out of its range, or a file that cannot be written."""
@@ -46,7 +51,7 @@ def main():
     directory = model_directory.find(
         config.model_name, config.models_dir, model_directory.VOCABULARY
     )
-    enc = encoder.get_encoder('', directory)
+    enc = encoder.get_encoder('', directory).with_special_tokens(config.special_tokens)
     out = config.out_npz if config.out_npz.endswith('.npz') else f'{config.out_npz}.npz'
     if os.path.realpath(out) in map(os.path.realpath, load_dataset.files_of(config.path)):
         raise ValueError(f'{out} is one of the files in {config.path}; write it elsewhere')

@@ -8,6 +8,7 @@
     lora                     weights that stay, and thin matrices that learn
     accumulate               the mean gradient of several small batches
     checkpoint               a directory to a model and back
+    architecture             the sizes and the vocabulary of a model to train
     sample                   logits to the next token, and the loop around it
     beam                     the likeliest continuations, several at a time
     speculative              the same samples with fewer calls, by a small model's proposals

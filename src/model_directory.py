@@ -16,6 +16,8 @@ VOCABULARY = ('encoder.json', 'vocab.bpe')
 ARCHITECTURE = ('hparams.json', *VOCABULARY)
 WHOLE = (*ARCHITECTURE, 'checkpoint')
 
+NEW_SIZES = '--restore_from scratch --n_layer 4 --n_head 4 --n_embd 128 --n_ctx 64'
+
 
 class DefaultName(str):
     """The name of a model that nobody typed: the one model that is there may stand in for it."""
@@ -39,10 +41,10 @@ def find(model_name, models_dir='models', needs=WHOLE):
     # JSON-minded tools may pass numbers on; a name is text.
     model_name = model_name if isinstance(model_name, str) else str(model_name)
     typed = os.path.join(models_dir, model_name)
-    if _has(typed, needs):
+    if has(typed, needs):
         return typed
     for path in _stand_ins(model_name, models_dir, needs):
-        if _has(path, needs):
+        if has(path, needs):
             if path != model_name:
                 print(f'{typed} is not there; using {path}', file=sys.stderr)
             return path
@@ -68,10 +70,11 @@ def names(models_dir, needs=WHOLE):
     """The names of the models in `models_dir` that have all the files in `needs`, sorted."""
     if not os.path.isdir(models_dir):
         return []
-    return sorted(n for n in os.listdir(models_dir) if _has(os.path.join(models_dir, n), needs))
+    return sorted(n for n in os.listdir(models_dir) if has(os.path.join(models_dir, n), needs))
 
 
-def _has(path, needs):
+def has(path, needs):
+    """Whether all the files in `needs` are in the folder `path`."""
     return all(os.path.isfile(os.path.join(path, name)) for name in needs)
 
 
@@ -80,6 +83,8 @@ def _nothing_found(typed, model_name, models_dir, needs):
     path = next((p for p in (typed, model_name) if os.path.isdir(p)), None)
     missing = [n for n in needs if path and not os.path.isfile(os.path.join(path, n))]
     problem = f'{path} has no {" and no ".join(missing)}' if path else f'There is no {typed}'
+    if missing == ['hparams.json']:  # a vocabulary
+        return f'{problem}. Give a new model its sizes: {NEW_SIZES}'
     if there and not isinstance(model_name, DefaultName):
         return f'{problem}. In {models_dir} there are: {", ".join(there)}'
     if there:

@@ -4,7 +4,7 @@ import itertools
 import os
 import sys
 
-from . import checkpoint
+from . import checkpoint, model_directory, train_config
 
 
 def of(config):
@@ -16,23 +16,41 @@ def of_samples(config):
     return os.path.join('samples', config.run_name)
 
 
+def model_dir_of(config):
+    """The directory that describes the model: of the run that is gone on from, or --model_name's.
+
+    Raises ValueError: no such directory, or files missing in it.
+    """
+    directory = os.path.dirname(_earlier_checkpoint(config) or '')
+    if directory and model_directory.has(directory, model_directory.ARCHITECTURE):
+        return directory
+    whole = len(config.sizes) == len(train_config.SIZES)  # hparams.json would have nothing to add
+    needs = model_directory.VOCABULARY if whole else model_directory.ARCHITECTURE
+    return model_directory.find(config.model_name, config.models_dir, needs)
+
+
 def checkpoint_to_restore(config, model_dir):
     """The prefix that --restore_from means; None for weights from scratch.
 
     Raises ValueError where there is no checkpoint.
     """
-    where = config.restore_from
-    if where == 'scratch':
+    if config.restore_from == 'scratch':
         return None
-    if where == 'latest' and (prefix := checkpoint.latest(of(config))):
+    if prefix := _earlier_checkpoint(config) or checkpoint.latest(model_dir):
         return prefix
-    if where in ('latest', 'fresh'):
-        if prefix := checkpoint.latest(model_dir):
-            return prefix
-        raise ValueError(
-            f'{model_dir} has no checkpoint. Download one with download_model.py, '
-            'or begin with random weights: --restore_from scratch'
-        )
+    raise ValueError(
+        f'{model_dir} has no checkpoint. Download one with download_model.py, '
+        'or begin with random weights: --restore_from scratch'
+    )
+
+
+def _earlier_checkpoint(config):
+    """The prefix of the run's own or of a path; None where a run begins from a model or scratch."""
+    where = config.restore_from
+    if where in ('scratch', 'fresh'):
+        return None
+    if where == 'latest':
+        return checkpoint.latest(of(config))
     without_extension = os.path.splitext(where)[0]
     for prefix in (checkpoint.latest(where), where, without_extension):
         if prefix and os.path.exists(f'{prefix}.index'):
@@ -47,8 +65,9 @@ def set_aside(config):
     """Rename the directories of an earlier run, so that nothing in them is overwritten."""
     checkpoints, samples = of(config), of_samples(config)
     has_samples = os.path.isdir(samples) and os.listdir(samples)
+    has_model = os.path.exists(os.path.join(checkpoints, 'hparams.json'))  # maybe another's
     for directory, is_used in (
-        (checkpoints, checkpoint.latest(checkpoints)),
+        (checkpoints, has_model or checkpoint.latest(checkpoints)),
         (samples, has_samples),
     ):
         if is_used:

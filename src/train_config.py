@@ -6,6 +6,8 @@ import os
 from . import model_directory
 from .flags import flag
 
+SIZES = ('n_layer', 'n_head', 'n_embd', 'n_ctx')
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -26,6 +28,11 @@ class TrainConfig:
     encoding: str = flag('utf-8', help='The encoding of the text read, and of the samples written')
     literal_endoftext: bool = flag(
         False, help='Read <|endoftext|> as seven ordinary tokens, as the original did'
+    )
+    special_tokens: str = flag(
+        '',
+        metavar='TOKENS',
+        help='Texts that shall be one token each, behind the vocabulary, with commas between',
     )
     seq_length: int = flag(1024, metavar='TOKENS', help="Train on windows of this size, or n_ctx's")
     batch_size: int = flag(1, metavar='SIZE', help='Windows in a batch, on each device')
@@ -78,6 +85,10 @@ class TrainConfig:
         help='latest (of the run, else the model), fresh (the model), scratch (random weights), '
         'or the path of a run or a checkpoint',
     )
+    n_layer: int = flag(None, metavar='N', help='Layers of a new model: --restore_from scratch')
+    n_head: int = flag(None, metavar='N', help='Heads of attention of a new model')
+    n_embd: int = flag(None, metavar='N', help='The width of a new model')
+    n_ctx: int = flag(None, metavar='TOKENS', help='The window of a new model')
     run_name: str = flag('run1', help='The name of the folders in checkpoint/ and samples/')
     sample_every: int = flag(100, metavar='N', help='Write samples every N steps; 0 never does')
     sample_length: int = flag(1023, metavar='TOKENS', help='The length of a sample')
@@ -95,6 +106,12 @@ class TrainConfig:
     )
     dry_run: bool = flag(False, help='Say how much memory this would take, and end')
     seed: int = flag(None, help='Makes the choice of windows, the noise and the samples repeatable')
+
+    @property
+    def sizes(self):
+        """{name: size} of a new model, as far as they are given."""
+        given = {name: getattr(self, name) for name in SIZES}
+        return {name: size for name, size in given.items() if size is not None}
 
     @property
     def lora_scale(self):
@@ -122,7 +139,7 @@ class TrainConfig:
             'val_batch_size': 1, 'val_batch_count': 1, 'combine': 0, 'top_k': 0, 'steps': 0,
             'sample_every': 0, 'sample_num': 0, 'save_every': 0, 'val_every': 0, 'seed': 0,
             'warmup_steps': 0, 'weight_decay': 0, 'clip_gradients': 0, 'min_learning_rate': 0,
-            'lora_rank': 0, 'lora_alpha': 0,
+            'lora_rank': 0, 'lora_alpha': 0, **dict.fromkeys(SIZES, 1),
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -134,6 +151,10 @@ class TrainConfig:
             raise ValueError('--lora_alpha says how strong adapters are; give them a --lora_rank')
         if self.schedule != 'constant' and not self.steps:
             raise ValueError(f'--schedule {self.schedule} has to know its end: --steps')
+        if self.sizes and self.restore_from != 'scratch':
+            raise ValueError(
+                f'--{" and --".join(self.sizes)} would make a new model: --restore_from scratch'
+            )
         if not 0 <= self.noise <= 1:
             raise ValueError(f'--noise is {self.noise}; it must be a probability, 0 to 1')
         if not self.run_name or self.run_name != os.path.basename(self.run_name):

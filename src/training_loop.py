@@ -44,14 +44,14 @@ def window_of(sampler, config):
 class Run:
     """One process of a run: its files, its compiled functions, its loop."""
 
-    def __init__(self, config, states, enc, model_dir, val_chunks, devices):
+    def __init__(self, config, states, enc, files, val_chunks, devices):
         self.config = config
         self.devices = devices
         self.states = states  # one for each device of this process; they are the same
         self.merged = None
         self.state = state = states[0]
         self.enc = enc
-        self.model_dir = model_dir
+        self.files = files  # of the model's directory, for the run's
         self.chunks = state.sampler.chunks
         self.window = window_of(state.sampler, config)
         self.train_step = train_step.compiled(state, config, self.window, devices, states[1:])
@@ -174,9 +174,7 @@ class Run:
         if self.config.lora_rank:
             params = lora.merged(self.state.lm.params, self.config.lora_scale)
             write_more = self.write_adapters
-        checkpoint.save(
-            directory, counter, params, self.state.tensors(), self.model_dir, write_more
-        )
+        checkpoint.save(directory, counter, params, self.state.tensors(), self.files, write_more)
 
     def write_adapters(self, prefix):
         alpha = self.config.lora_scale * self.config.lora_rank

@@ -14,7 +14,7 @@ LAYERS = [
     | {'lora', 'distribution', 'controls', 'token_logprobs', 'choose_numpy', 'litert'},
     {'checkpoint', 'train_config', 'sample_config', 'lean_attention', 'layerwise', 'progress'}
     | {'beam', 'speculative', 'litert_graph', 'train_encoder'},
-    {'generation', 'run_directory', 'lean_block', 'export'},
+    {'generation', 'run_directory', 'architecture', 'lean_block', 'export'},
     {'train_step'},
     {'training_loop'},
     {'training'},

@@ -13,7 +13,14 @@ import sys
 import pytest
 
 import download_model
-from src import export, flags, generate_unconditional_samples, sample_config, train_config
+from src import (
+    export,
+    flags,
+    generate_unconditional_samples,
+    sample_config,
+    train_config,
+    train_encoder,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')
@@ -70,6 +77,7 @@ def test_all_make_targets_are_there():
 
 def test_all_flags_are_there():
     configs = (train_config.TrainConfig, export.ExportConfig, sample_config.SampleConfig)
+    configs += (train_encoder.TrainEncoderConfig,)
     known = {field.name for config in configs for field in dataclasses.fields(config)} | {'help'}
     known |= set(inspect.signature(generate_unconditional_samples.sample_model).parameters)
     assert set(re.findall(r'--(\w+)', README)) <= known
