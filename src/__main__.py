@@ -5,10 +5,8 @@ import sys
 
 from . import flags
 
-COMMANDS = [
-    'export',
-    'train_encoder',
-]  # modules with a main() that reads the rest of the command line
+# Modules with a main() that reads the rest of the command line.
+COMMANDS = ['export', 'train_encoder']
 
 
 def main():

@@ -81,6 +81,7 @@ def encoded(enc, path, combine, encoding='utf-8', literal_endoftext=False):
 
 
 def require_text_encoding(encoding):
+    """Raise ValueError where Python does not know this encoding of text."""
     try:
         'text'.encode(encoding)
     except (LookupError, UnicodeError):
