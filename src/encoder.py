@@ -184,7 +184,7 @@ class Encoder:
         return self._encode_ordinary(text)
 
     def _text_of(self, token):
-        """The text that is spelled like this, or None where there is none, as of half a letter."""
+        """The text spelled like this, or None where there is none, as of half a character."""
         text = bytes(self.byte_decoder.get(c, 0) for c in token).decode('utf-8', 'replace')
         return text if spelled(text) == token else None
 

@@ -83,7 +83,7 @@ def _nothing_found(typed, model_name, models_dir, needs):
     path = next((p for p in (typed, model_name) if os.path.isdir(p)), None)
     missing = [n for n in needs if path and not os.path.isfile(os.path.join(path, n))]
     problem = f'{path} has no {" and no ".join(missing)}' if path else f'There is no {typed}'
-    if missing == ['hparams.json']:  # a vocabulary
+    if missing == ['hparams.json'] and not has(path, ['checkpoint']):  # a vocabulary
         return f'{problem}. Give a new model its sizes: {NEW_SIZES}'
     if there and not isinstance(model_name, DefaultName):
         return f'{problem}. In {models_dir} there are: {", ".join(there)}'
