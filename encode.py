@@ -20,7 +20,7 @@ from src import (  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncodeConfig(dataset_config.DatasetConfig):
+class EncodeConfig(dataset_config.EncodingConfig):
     """Encode text into a file of tokens, for train.py --dataset."""
 
     path: str = flags.positional(metavar='PATH', help='A file, a directory or a glob pattern')
@@ -50,7 +50,7 @@ def main():
     directory = model_directory.find(
         config.model_name, config.models_dir, model_directory.VOCABULARY
     )
-    enc = encoder.get_encoder('', directory)
+    enc = encoder.get_encoder('', directory).with_special_tokens(config.special_tokens)
     out = config.out_npz
     if not out.endswith(token_files.KINDS):
         out = f'{out}.npz'

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -37,17 +36,15 @@ def prepare(place):
     import torch
     import transformers
 
-    from src import checkpoint, export, model
+    from src import architecture, checkpoint, encoder, export, model
 
     hparams = model.default_hparams()
     hparams.override_from_dict(SHAPE)
     params = model.init_params(hparams, seed=0)
-    source = os.path.join(place, 'architecture')
-    shutil.copytree(os.path.join(ROOT, 'tests', 'vocabulary'), source)
-    with open(os.path.join(source, 'hparams.json'), 'w', encoding='utf-8') as file:
-        json.dump(SHAPE, file)
+    vocabulary = os.path.join(ROOT, 'tests', 'vocabulary')
+    files = architecture.files(vocabulary, hparams, encoder.get_encoder('', vocabulary))
     ours = os.path.join(place, 'ours')
-    checkpoint.save(ours, 1, params, {'nothing': 0}, source)
+    checkpoint.save(ours, 1, params, None, files)
     for dtype in ('float32', 'int8'):
         export.export(export.ExportConfig(model_name=ours, dtype=dtype))
 

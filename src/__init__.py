@@ -3,6 +3,7 @@
     encoder                  text to tokens and back
     text_files, tables       files to text, rows to texts
     token_files              files to tokens and back
+    encoder                  text to tokens and back; train_encoder, texts to a vocabulary
     load_dataset             files to chunks of tokens, chunks to windows
     packing                  the same with many short texts in each window
     model                    tokens to logits; the loss
@@ -13,6 +14,7 @@
     accumulate               the mean gradient of several small batches
     likelihood, validation   what each token of a text costs; the loss on what is held out
     checkpoint               a directory to a model and back
+    architecture             the sizes and the vocabulary of a model to train
     sample                   logits to the next token, and the loop around it
     beam                     the likeliest continuations, several at a time
     speculative              the same samples with fewer calls, by a small model's proposals

@@ -6,7 +6,7 @@ import sys
 from . import flags
 
 # Modules with a main() that reads the rest of the command line.
-COMMANDS = ['check_overlap', 'evaluate', 'export']
+COMMANDS = ['check_overlap', 'evaluate', 'export', 'train_encoder']
 
 
 def main():

@@ -102,18 +102,18 @@ def _first_line(error):
 
 
 def save(
-    directory, counter, params, state, model_dir, write_more=lambda prefix: None, keep=KEEP
+    directory, counter, params, state, files, write_more=lambda prefix: None, keep=KEEP
 ):  # fmt: skip
     """Write `model-<counter>` and `state-<counter>` so that `directory` restores at any moment.
 
     Everything is written beside its place and then renamed; the file `checkpoint` is renamed last,
-    and only then do old checkpoints go. Vocabulary and hparams.json come along from `model_dir`, so
-    that `directory` is a model directory.
+    and only then do old checkpoints go.
 
     Args:
         params: the tree of variables, or its branches one after the other, so that only one of
             them has to be in memory.
         state: {name: tensor}, whatever the trainer wants to find again; None for nothing.
+        files: {name: content}, what makes `directory` a model directory; see architecture.files.
         write_more: writes further files, `prefix`.*, that come and go with this checkpoint.
         keep: how many checkpoints, this one included.
 
@@ -130,9 +130,9 @@ def save(
             _write(_state_prefix(os.path.join(stage, name)), state)
         _write_file(os.path.join(stage, f'{name}.meta'), _meta_graph(shapes))
         write_more(os.path.join(stage, name))
-        for file in model_directory.ARCHITECTURE:
+        for file, content in files.items():
             if not os.path.exists(os.path.join(directory, file)):
-                shutil.copyfile(os.path.join(model_dir, file), os.path.join(stage, file))
+                _write_file(os.path.join(stage, file), content)
         if name in before:
             before.append(_copy_aside(directory, name, kept))
         _publish(stage, directory)

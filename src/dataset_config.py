@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from . import tables
+from . import tables, text_files
 from .flags import flag
 
 
@@ -48,13 +48,7 @@ class DatasetConfig:
         """Raises ValueError: a value out of its range; the message names flag and range."""
         if self.combine < 0:
             raise ValueError(f'--combine is {self.combine}; it must be 0 or more')
-        try:
-            'text'.encode(self.encoding)
-        except (LookupError, UnicodeError):
-            raise ValueError(
-                f'There is no encoding {self.encoding!r} for text; utf-8, utf-16, gb18030, '
-                'shift_jis and latin-1 are some that Python knows'
-            ) from None
+        text_files.require_encoding(self.encoding)
         if self.template is not None:
             tables.parsed(self.template)
             if self.column:
@@ -64,3 +58,14 @@ class DatasetConfig:
                 '--loss_on completion is the last column of a template: --template "{question} '
                 '{answer}"'
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodingConfig(DatasetConfig):
+    """The same, where a model may be given tokens that it has not learnt yet."""
+
+    special_tokens: str = flag(
+        '',
+        metavar='TOKENS',
+        help='Texts that shall be one token each, behind the vocabulary, with commas between',
+    )

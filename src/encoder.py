@@ -5,7 +5,8 @@ neighbours are merged, pair by pair, in the order in which the merges were learn
 2016, arXiv:1508.07909; Radford et al. 2019, section 2.2).
 
 `Encoder.encode` is that, to be read. `Encoder.encode_to_numpy` gives the same ids for whole files,
-through tiktoken where the vocabulary allows it.
+through tiktoken, or letter by letter, where the vocabulary allows it. A token that is neither a
+byte nor made by a merge is special, one id wherever it is in a text; OpenAI's: `<|endoftext|>`.
 """
 
 import codecs
@@ -35,6 +36,17 @@ def bytes_to_unicode():
     others = [byte for byte in range(256) if byte not in printable]
     characters = printable + [256 + n for n in range(len(others))]
     return dict(zip(printable + others, map(chr, characters), strict=True))
+
+
+def spelled(text):
+    """The bytes of a text in UTF-8, as encoder.json and vocab.bpe write them."""
+    return ''.join(bytes_to_unicode()[byte] for byte in text.encode('utf-8'))
+
+
+def cut(text, marks):
+    """[text, mark, text, mark, …, text]: a text in parts; the longest mark where several begin."""
+    longest_first = sorted(map(re.escape, marks), key=len, reverse=True)
+    return re.split(f'({"|".join(longest_first)})', text) if marks else [text]
 
 
 def merge(symbols, ranks):
@@ -94,12 +106,22 @@ class Encoder:
         self.byte_decoder = {v: k for k, v in self.byte_encoder.items()}
         self.bpe_ranks = {pair: rank for rank, pair in enumerate(bpe_merges)}
         self.cache = {}
+        made = {*self.byte_decoder, *map(''.join, self.bpe_ranks)}
+        texts = {self._text_of(token): i for token, i in encoder.items() if token not in made}
+        self.special = {text: i for text, i in texts.items() if text}  # {text: id}
         self.dtype = np.min_scalar_type(max(self.decoder))  # the narrowest for all ids
 
         # Contractions in capitals are not among them; the models learnt from texts cut like this.
         self.pat = re.compile(
             r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
         )
+
+    def with_special_tokens(self, names):
+        """An Encoder that also has `names`, as in '<BOS>,<EOS>'; new ones are behind all others."""
+        encoder = dict(self.encoder)
+        for name in filter(None, map(str.strip, without_surrogates(names).split(','))):
+            encoder.setdefault(spelled(name), max(encoder.values()) + 1)
+        return Encoder(encoder, sorted(self.bpe_ranks, key=self.bpe_ranks.get), self.errors)
 
     def bpe(self, token):
         """The parts of a word, `token`, with spaces between them."""
@@ -117,38 +139,54 @@ class Encoder:
 
         Raises ValueError: a character for which the vocabulary has no token.
         """
-        bpe_tokens = []
-        for match in self.pat.finditer(without_surrogates(text)):
-            token = ''.join(self.byte_encoder[b] for b in match[0].encode('utf-8'))
-            try:
-                bpe_tokens.extend(self.encoder[bpe_token] for bpe_token in self.bpe(token).split())
-            except KeyError as error:
-                raise ValueError(
-                    f'The vocabulary has no token {error}, which {match[0][:40]!r} needs'
-                ) from None
-        return bpe_tokens
+        marks = self.special.keys() - {END_OF_TEXT}
+        return [i for part in self._parts(text, marks, self._encode_ordinary) for i in part]
 
     def encode_to_numpy(self, text, literal_endoftext=False):
         """The ids of a text, an array [n] of the narrowest unsigned type.
 
-        Each `<|endoftext|>` in it becomes its one token, where the vocabulary has one, unless it
-        shall be `literal_endoftext`.
+        A special token is one, `<|endoftext|>` too, unless it shall be `literal_endoftext`.
 
         Raises ValueError as encode does.
         """
-        text = without_surrogates(text)
-        special = {END_OF_TEXT} if END_OF_TEXT in self.encoder and not literal_endoftext else set()
+        marks = self.special.keys() - ({END_OF_TEXT} if literal_endoftext else set())
+        parts = self._parts(text, marks, self._encode_fast)
+        return np.concatenate([np.asarray(part, self.dtype) for part in parts])
+
+    def _parts(self, text, marks, encode):
+        for number, part in enumerate(cut(without_surrogates(text), marks)):
+            yield [self.special[part]] if number % 2 else encode(part)
+
+    def _encode_ordinary(self, text):
+        bpe_tokens = []
+        for match in self.pat.finditer(text):
+            token = spelled(match[0])
+            try:
+                bpe_tokens.extend(self.encoder[bpe_token] for bpe_token in self.bpe(token).split())
+            except KeyError as error:
+                raise ValueError(self._unknown(match[0], error)) from None
+        return bpe_tokens
+
+    def _unknown(self, word, token):
+        """What to say about a word that needs a `token` which is none: by which character."""
+        unknown = (c for c in word if set(self.bpe(spelled(c)).split()) - self.encoder.keys())
+        named = next(map(repr, unknown), token)
+        return f'The vocabulary has no token {named}, which {word[:40]!r} needs'
+
+    def _encode_fast(self, text):  # -> [n]
+        """As _encode_ordinary, in one of two ways that vocabularies may allow."""
         if self._tiktoken:
             with contextlib.suppress(ValueError):  # a million spaces in a row are too much for it
-                ids = self._tiktoken.encode_to_numpy(
-                    text, allowed_special=special, disallowed_special=()
-                )
-                return ids.astype(self.dtype)
-        parts = text.split(END_OF_TEXT) if special else [text]
-        ids = self.encode(parts[0])
-        for part in parts[1:]:
-            ids += [self.encoder[END_OF_TEXT], *self.encode(part)]
-        return np.array(ids, self.dtype)
+                return self._tiktoken.encode_to_numpy(text, disallowed_special=())
+        if self._characters:
+            with contextlib.suppress(KeyError):  # _encode_ordinary knows what to say
+                return np.fromiter(map(self._characters.__getitem__, text), self.dtype)
+        return self._encode_ordinary(text)
+
+    def _text_of(self, token):
+        """The text spelled like this, or None where there is none, as of half a character."""
+        text = bytes(self.byte_decoder.get(c, 0) for c in token).decode('utf-8', 'replace')
+        return text if spelled(text) == token else None
 
     def decode(self, tokens, complete=True):
         """The text of some ids; unless `complete`, up to a character whose bytes are not all there.
@@ -166,6 +204,19 @@ class Encoder:
         return decoder.decode(bytes(self.byte_decoder[c] for c in text), final=complete)
 
     @functools.cached_property
+    def _characters(self):
+        """{character: id} where each ordinary token is a character, else None.
+
+        Then no merge crosses into the next character, and each is encoded as if it stood alone.
+        """
+        tokens = [t for t, i in self.encoder.items() if i not in self.special.values()]
+        characters = {self._text_of(token): self.encoder[token] for token in tokens}
+        if not all(c and len(c) == 1 and self.bpe(spelled(c)) == spelled(c) for c in characters):
+            return None
+        begun = {token[:end] for token in tokens for end in range(2, len(token) + 1)}
+        return characters if begun.issuperset(map(''.join, self.bpe_ranks)) else None
+
+    @functools.cached_property
     def _tiktoken(self):
         """The same encoding in tiktoken, or None where it would give other ids.
 
@@ -177,11 +228,9 @@ class Encoder:
         same was merged as in t alone; and there, what is left before t is the pair that t was
         learnt from.
         """
-        ranks = {}
-        for byte, character in self.byte_encoder.items():
-            if character not in self.encoder:
-                return None
-            ranks[bytes([byte])] = self.encoder[character]
+        if not self.byte_decoder.keys() <= self.encoder.keys():
+            return None
+        ranks = {bytes([byte]): self.encoder[c] for byte, c in self.byte_encoder.items()}
         known, last = set(self.byte_decoder), -1
         for first, second in self.bpe_ranks:
             token = first + second
@@ -192,11 +241,9 @@ class Encoder:
             known.add(token)
             last = number
             ranks[bytes(self.byte_decoder[c] for c in token)] = number
+        # _parts finds the special tokens: where two begin alike, tiktoken might take the shorter.
         return tiktoken.Encoding(
-            'from vocab.bpe',
-            pat_str=self.pat.pattern,
-            mergeable_ranks=ranks,
-            special_tokens={t: i for t, i in self.encoder.items() if t == END_OF_TEXT},
+            'from vocab.bpe', pat_str=self.pat.pattern, mergeable_ranks=ranks, special_tokens={}
         )
 
 

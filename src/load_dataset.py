@@ -4,6 +4,7 @@ Text is read, decoded and encoded block by block, so that a file may be larger t
 is held is a few blocks, and the tokens in their narrowest type.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -69,7 +70,7 @@ def encoded(enc, path, config, num_proc=1):
             for tokens in token_files.read(array_path, enc, progress):
                 yield number, tokens
                 number += 1
-        pieces = rows_of(joined(texts, config, progress, number))
+        pieces = rows_of(joined(texts, config, progress, number, _separator(enc)), enc.special)
         if not number:
             pieces = with_text(pieces, path)
         yield from processes.in_order(functools.partial(encode_rows, enc, config), pieces, num_proc)
@@ -101,7 +102,15 @@ def encode_rows(enc, config, piece):
     return number, np.concatenate(parts).astype(dtype, copy=False)
 
 
-def joined(paths, config, progress, number=0):
+def _separator(enc):
+    """What is between texts: nothing, where a vocabulary of some characters cannot write it."""
+    with contextlib.suppress(ValueError):
+        enc.encode_to_numpy(SEPARATOR)
+        return SEPARATOR
+    return ''
+
+
+def joined(paths, config, progress, number=0, separator=SEPARATOR):
     """(number of the chunk, some of its text, or some of its rows), in turn, from `number` on.
 
     Files are joined, with a separator behind each, until a chunk has `combine` characters; the file
@@ -117,8 +126,8 @@ def joined(paths, config, progress, number=0):
             if characters >= config.combine:
                 number, characters = number + 1, 0
             elif not in_rows:
-                characters += len(SEPARATOR)
-                yield number, SEPARATOR
+                characters += len(separator)
+                yield number, separator
 
 
 def in_lists(rows):
@@ -141,25 +150,38 @@ def size_of(piece):
     return sum(len(prompt) + len(text) for prompt, text in piece)
 
 
-def rows_of(pieces):
+def rows_of(pieces, special=()):
     """What `joined` gives -> (number of the chunk, [(prompt, text), …]), texts to encode alone."""
     for number, chunk in token_files.chunks_of(pieces):
         for is_text, run in itertools.groupby(chunk, key=lambda piece: isinstance(piece, str)):
-            for rows in ([('', text)] for text in blocks(run) if text) if is_text else run:
+            for rows in ([('', text)] for text in blocks(run, special) if text) if is_text else run:
                 yield number, rows
 
 
-def blocks(texts):
-    """The same text in blocks that give the same tokens when they are encoded one by one."""
-    held, last = [], ''  # `last` is the character before `text`
+def blocks(texts, special=()):
+    """The same text in blocks that give the same tokens when encoded, `special` ones among them."""
+    reach = max(map(len, special), default=1)
+    held, last = [], ''  # `last` are the characters before `text`
     for text in texts:
-        if found := CUT.search(last + text):
-            cut = found.end() - len(last)
+        both = last + text
+        places = (found.end() for found in CUT.finditer(both, max(0, len(last) - 1)))
+        if place := next((at for at in places if not _inside(both, at, special)), None):
+            cut = place - len(last)
             yield ''.join([*held, text[:cut]])
             held, text = [], text[cut:]
         held.append(text)
-        last = text[-1:] or last
+        last = both[-reach:]
     yield ''.join(held)
+
+
+def _inside(text, place, special):
+    """Whether one of `special` goes on behind a place, or may do so behind the end of the text."""
+    return any(
+        text.endswith(mark[:size], 0, place)
+        and mark[size:].startswith(text[place : place + len(mark) - size])
+        for mark in special
+        for size in range(1, len(mark))
+    )
 
 
 class Sampler:

@@ -17,6 +17,8 @@ VOCABULARY = ('encoder.json', 'vocab.bpe')
 ARCHITECTURE = ('hparams.json', *VOCABULARY)
 WHOLE = (*ARCHITECTURE, 'checkpoint')
 
+NEW_SIZES = '--restore_from scratch --n_layer 4 --n_head 4 --n_embd 128 --n_ctx 64'
+
 
 class DefaultName(str):
     """The name of a model that nobody typed: the one model that is there may stand in for it."""
@@ -40,10 +42,10 @@ def find(model_name, models_dir='models', needs=WHOLE):
     # JSON-minded tools may pass numbers on; a name is text.
     model_name = model_name if isinstance(model_name, str) else str(model_name)
     typed = os.path.join(models_dir, model_name)
-    if _has(typed, needs):
+    if has(typed, needs):
         return typed
     for path in _stand_ins(model_name, models_dir, needs):
-        if _has(path, needs):
+        if has(path, needs):
             if path != model_name:
                 print(f'{typed} is not there; using {path}', file=sys.stderr)
             return path
@@ -69,7 +71,7 @@ def names(models_dir, needs=WHOLE):
     """The names of the models in `models_dir` that have all the files in `needs`, sorted."""
     if not os.path.isdir(models_dir):
         return []
-    return sorted(n for n in os.listdir(models_dir) if _has(os.path.join(models_dir, n), needs))
+    return sorted(n for n in os.listdir(models_dir) if has(os.path.join(models_dir, n), needs))
 
 
 def latest(directory):
@@ -98,7 +100,8 @@ def named(directory):
     return names
 
 
-def _has(path, needs):
+def has(path, needs):
+    """Whether all the files in `needs` are in the folder `path`."""
     return all(os.path.isfile(os.path.join(path, name)) for name in needs)
 
 
@@ -107,6 +110,8 @@ def _nothing_found(typed, model_name, models_dir, needs):
     path = next((p for p in (typed, model_name) if os.path.isdir(p)), None)
     missing = [n for n in needs if path and not os.path.isfile(os.path.join(path, n))]
     problem = f'{path} has no {" and no ".join(missing)}' if path else f'There is no {typed}'
+    if missing == ['hparams.json'] and not has(path, ['checkpoint']):  # a vocabulary
+        return f'{problem}. Give a new model its sizes: {NEW_SIZES}'
     if there and not isinstance(model_name, DefaultName):
         return f'{problem}. In {models_dir} there are: {", ".join(there)}'
     if there:

@@ -37,6 +37,17 @@ def files_of(path):
     return sorted(set(paths))
 
 
+def require_encoding(encoding):
+    """Raise ValueError where Python does not know this encoding of text."""
+    try:
+        'text'.encode(encoding)
+    except (LookupError, UnicodeError):
+        raise ValueError(
+            f'There is no encoding {encoding!r} for text; utf-8, utf-16, gb18030, shift_jis and '
+            'latin-1 are some that Python knows'
+        ) from None
+
+
 def texts_of(path, encoding, progress):
     """(name, its text in blocks) for each text in a file, to be used up in turn.
 

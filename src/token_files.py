@@ -91,8 +91,8 @@ def _require_ids(name, tokens, enc):
     if ids.min() < first or ids.max() > last:
         raise ValueError(
             f'{name} has tokens from {tokens.min()} to {tokens.max()}, but the vocabulary goes '
-            f'from {first} to {last}. Encode the text with the vocabulary of this model: encode.py '
-            '--model_name'
+            f'from {first} to {last}. Encode the text with this --model_name, or give the '
+            '--special_tokens of encode.py'
         )
 
 

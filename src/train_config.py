@@ -6,9 +6,11 @@ import os
 from . import dataset_config, model_directory
 from .flags import flag
 
+SIZES = ('n_layer', 'n_head', 'n_embd', 'n_ctx')
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(dataset_config.DatasetConfig):
+class TrainConfig(dataset_config.EncodingConfig):
     """Fine-tune GPT-2 on your own text."""
 
     dataset: str = flag(
@@ -82,6 +84,10 @@ class TrainConfig(dataset_config.DatasetConfig):
         help='latest (of the run, else the model), fresh (the model), scratch (random weights), '
         'or the path of a run or a checkpoint',
     )
+    n_layer: int = flag(None, metavar='N', help='Layers of a new model: --restore_from scratch')
+    n_head: int = flag(None, metavar='N', help='Heads of attention of a new model')
+    n_embd: int = flag(None, metavar='N', help='The width of a new model')
+    n_ctx: int = flag(None, metavar='TOKENS', help='The window of a new model')
     run_name: str = flag('run1', help='The name of the folders in checkpoint/ and samples/')
     sample_every: int = flag(100, metavar='N', help='Write samples every N steps; 0 never does')
     sample_length: int = flag(1023, metavar='TOKENS', help='The length of a sample')
@@ -114,6 +120,12 @@ class TrainConfig(dataset_config.DatasetConfig):
     )
 
     @property
+    def sizes(self):
+        """{name: size} of a new model, as far as they are given."""
+        given = {name: getattr(self, name) for name in SIZES}
+        return {name: size for name, size in given.items() if size is not None}
+
+    @property
     def lora_scale(self):
         """What the products of adapters are multiplied by."""
         alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
@@ -140,7 +152,7 @@ class TrainConfig(dataset_config.DatasetConfig):
             'val_batch_size': 1, 'val_batch_count': 0, 'top_k': 0, 'steps': 0,
             'sample_every': 0, 'sample_num': 0, 'save_every': 0, 'val_every': 0, 'seed': 0,
             'warmup_steps': 0, 'weight_decay': 0, 'clip_gradients': 0, 'min_learning_rate': 0,
-            'lora_rank': 0, 'lora_alpha': 0, 'patience': 0,
+            'lora_rank': 0, 'lora_alpha': 0, 'patience': 0, **dict.fromkeys(SIZES, 1),
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -168,6 +180,10 @@ class TrainConfig(dataset_config.DatasetConfig):
         if (self.save_best or self.patience) and not self.val_every:
             flag = 'save_best' if self.save_best else 'patience'
             raise ValueError(f'--{flag} goes by the validation loss; give --val_every as well')
+        if self.sizes and self.restore_from != 'scratch':
+            raise ValueError(
+                f'--{" and --".join(self.sizes)} would make a new model: --restore_from scratch'
+            )
         if not 0 <= self.noise <= 1:
             raise ValueError(f'--noise is {self.noise}; it must be a probability, 0 to 1')
         if not self.run_name or self.run_name != os.path.basename(self.run_name):

@@ -9,6 +9,7 @@ import zlib
 import tensorflow as tf
 
 from . import (
+    architecture,
     checkpoint,
     distribution,
     encoder,
@@ -45,19 +46,20 @@ def train(config):
 
 
 def _train(config, devices):
-    model_dir = model_directory.find(
-        config.model_name, config.models_dir, model_directory.ARCHITECTURE
-    )
-    hparams = checkpoint.read_hparams(model_dir)
+    model_dir = run_directory.model_dir_of(config)
+    plain = encoder.get_encoder('', model_dir)
+    enc = plain.with_special_tokens(config.special_tokens)
+    hparams = architecture.sizes(config, model_dir, enc)
     config = _fitted(config, hparams)
     memory.give_back(config.memory_saving_gradients)
     if config.dry_run:
         print('\n'.join(memory.report(hparams, config)))
         return
-    enc = encoder.get_encoder('', model_dir)
     config = _with_the_chiefs_seed(config, devices)
     prefix = run_directory.checkpoint_to_restore(config, model_dir)
-    models = devices.on_each(lambda i: _restored(prefix, hparams, config))
+    _require_that_they_learn(config, prefix, plain, enc)
+    source = prefix and checkpoint.read_hparams(model_dir)
+    models = devices.on_each(lambda i: _restored(prefix, hparams, config, source))
 
     print('Loading dataset...', flush=True)
     chunks = _load(enc, config.dataset, config)
@@ -70,7 +72,8 @@ def _train(config, devices):
     states = devices.on_each(
         lambda i: train_step.TrainState(models[i][0], config, chunks, models[i][1], end)
     )
-    run = training_loop.Run(config, states, enc, model_dir, val_chunks, devices)
+    files = architecture.files(model_dir, hparams, enc)
+    run = training_loop.Run(config, states, enc, files, val_chunks, devices)
     print('dataset has', run.state.sampler.total_size, 'tokens')
     _require_same(config, run.state, prefix, devices)
     run.resume(prefix)
@@ -120,8 +123,31 @@ def _require_same(config, state, prefix, devices):
     devices.require_same('The checksum of the weights', weights)
 
 
-def _restored(prefix, hparams, config):
-    """The model to train, and the prefix of the checkpoint that its weights came from, or None."""
+def _require_that_they_learn(config, prefix, plain, enc):
+    """Raise ValueError where a run has no place for the special tokens that `plain` has not."""
+    names = ', '.join(enc.decode([i]) for i in enc.decoder if i not in plain.decoder)
+    run = run_directory.of(config)
+    if (
+        names and prefix and prefix == model_directory.latest(run)
+    ):  # older ones could not be read again
+        raise ValueError(
+            f'The vocabulary of {run} has no {names}, and stays as it is. Begin a run of another '
+            f'name: --restore_from {run} --run_name NAME'
+        )
+    for flag in ('lora_rank', 'only_train_transformer_layers'):
+        if names and getattr(config, flag):
+            raise ValueError(
+                f'--{flag} would leave the embedding of {names} as it is, but that has to be '
+                'learnt; train without it first'
+            )
+
+
+def _restored(prefix, hparams, config, source=None):
+    """The model to train, and the prefix of the checkpoint that its weights came from, or None.
+
+    Args:
+        source: the HParams of that checkpoint, which may have fewer tokens.
+    """
     adapters = None
     if config.lora_rank and prefix and os.path.exists(prefix + lora.SUFFIX):
         saved = lora.read(prefix + lora.SUFFIX)
@@ -135,7 +161,10 @@ def _restored(prefix, hparams, config):
         params = model.init_params(hparams, config.seed, variable)
     else:
         print('Loading checkpoint', prefix, flush=True)
-        params = checkpoint.load(prefix, hparams, variable)
+        params = checkpoint.load(prefix, source or hparams, variable)
+        if params['wte'].shape[0] < hparams.n_vocab:
+            wte = architecture.with_rows(params['wte'], hparams.n_vocab, config.seed)
+            params['wte'] = variable(wte, name='model/wte')
     if config.lora_rank:
         lora.add_adapters(params, config.lora_rank, config.seed)
     if adapters:

@@ -44,14 +44,14 @@ def window_of(sampler, config):
 class Run:
     """One process of a run: its files, its compiled functions, its loop."""
 
-    def __init__(self, config, states, enc, model_dir, val_chunks, devices):
+    def __init__(self, config, states, enc, files, val_chunks, devices):
         self.config = config
         self.devices = devices
         self.states = states  # one for each device of this process; they are the same
         self.merged = None
         self.state = state = states[0]
         self.enc = enc
-        self.model_dir = model_dir
+        self.files = files  # of the model's directory, for the run's
         self.chunks = state.sampler.chunks
         self.window = window_of(state.sampler, config)
         self.has_learnt = False  # as much as it can, by --patience
@@ -171,9 +171,8 @@ class Run:
         print('Saving', os.path.join(directory, f'model-{counter}'), flush=True)
         write_more = self.write_adapters if self.config.lora_rank else lambda prefix: None
         checkpoint.save(
-            directory, counter, self.plain_params(), self.state.tensors(), self.model_dir,
-            write_more,
-        )  # fmt: skip
+            directory, counter, self.plain_params(), self.state.tensors(), self.files, write_more
+        )
 
     def plain_params(self):
         """What checkpoint.save takes: the parameters, with adapters merged into them."""
@@ -245,7 +244,7 @@ class Run:
     def save_best(self):
         directory, counter = run_directory.of_best(self.config), self.state.counter
         print('Saving', os.path.join(directory, f'model-{counter}'), file=sys.stderr)
-        checkpoint.save(directory, counter, self.plain_params(), None, self.model_dir, keep=1)
+        checkpoint.save(directory, counter, self.plain_params(), None, self.files, keep=1)
 
 
 def _due(counter, every):

@@ -1,5 +1,6 @@
 import json
 import os
+import pathlib
 import resource
 import shutil
 import signal
@@ -35,7 +36,9 @@ def same(params, other):
 
 def save(directory, counter, model_dir, params=None, **state):
     state = state or {'state': tf.constant(counter)}
-    checkpoint.save(str(directory), counter, params or numbered(counter), state, str(model_dir))
+    names = model_directory.ARCHITECTURE
+    files = {name: pathlib.Path(model_dir, name).read_bytes() for name in names}
+    checkpoint.save(str(directory), counter, params or numbered(counter), state, files)
 
 
 @pytest.fixture

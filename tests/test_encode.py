@@ -76,6 +76,14 @@ def test_several_processes_write_the_same(place, out):
     assert len(one) == len(two) and all(map(np.array_equal, one, two))
 
 
+def test_special_tokens_are_behind_the_vocabulary(place):
+    (place / 'dset.txt').write_text('<BOS>Hello, world.[SEP] é<EOS>')
+    result = encode(place, 'dset.txt', 'out.npz', '--special_tokens', '<BOS>, <EOS>,[SEP] é')
+    assert result.returncode == 0, result.stderr
+    with np.load(place / 'out.npz') as npz:
+        assert npz['arr_0'].tolist() == [50257, 15496, 11, 995, 13, 50259, 50258, 50256]
+
+
 def test_any_size_will_do_because_all_share_the_vocabulary(place):
     (place / 'dset.txt').write_text('x')
     (place / 'models' / '124M').rename(place / 'models' / '355M')

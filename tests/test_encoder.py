@@ -2,6 +2,7 @@ import collections
 import itertools
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -142,6 +143,86 @@ def test_a_vocabulary_without_the_mark_reads_it_as_text():
     ids = enc.encode_to_numpy('<|endoftext|>')
     assert enc.decode(ids.tolist()) == '<|endoftext|>'
     assert len(ids) == 12
+
+
+SPECIAL = ['<BOS>', '<BOS>2', '[SEP] x', 'naïve 東']
+
+
+def test_what_is_special(openais, small):
+    assert openais.special == {'<|endoftext|>': 50256}
+    assert small.special == {'<|endoftext|>': 1023}
+    assert openais.with_special_tokens(' <BOS>,<|endoftext|>,,<EOS>, <BOS>').special == {
+        '<|endoftext|>': 50256, '<BOS>': 50257, '<EOS>': 50258,
+    }  # fmt: skip
+    # Half a character, a space and nothing cannot be special: they are never in a text so.
+    assert encoder_with([], **{'Ãĥ': 900, 'ä½': 901, 'a b': 902, '': 903}).special == {'Ã': 900}
+
+
+@pytest.mark.parametrize('fast', [True, False])
+def test_a_special_token_is_one_id_and_the_longest_wins(openais, fast):
+    enc = openais.with_special_tokens(','.join(SPECIAL))
+    if not fast:
+        enc._tiktoken = None
+    text = 'a<BOS>2<BOS> <BOS[SEP] xnaïve 東naïve'
+    ids = [
+        *openais.encode('a'), 50258, 50257, *openais.encode(' <BOS'), 50259, 50260,
+        *openais.encode('naïve'),
+    ]  # fmt: skip
+    assert enc.encode(text) == enc.encode_to_numpy(text).tolist() == ids
+    assert enc.decode(ids) == text
+
+
+@pytest.mark.parametrize('name', ['<BOS>', '[SEP] x', '東', '🙂'])
+def test_special_tokens_are_written_as_openais_decoder_reads_them(openais, name):
+    enc = openais.with_special_tokens(name)
+    characters = enc.decoder[50257]
+    assert bytearray([enc.byte_decoder[c] for c in characters]).decode('utf-8') == name
+
+
+def test_what_was_there_keeps_its_id(openais):
+    enc = openais.with_special_tokens(' the,###')
+    assert enc.encoder['the'] == openais.encoder['the'] and len(enc.encoder) == 50257
+    text = 'one <|endoftext|> two'
+    more = openais.with_special_tokens('<BOS>')
+    assert more.encode(text) == openais.encode(text)
+    assert more.encode_to_numpy(text).tolist() == openais.encode_to_numpy(text).tolist()
+
+
+def characters_of(text):
+    """A vocabulary of characters, by hand: 'é' is the bytes Ã ©, which a merge glues together."""
+    spelled = {character: encoder.spelled(character) for character in sorted(set(text))}
+    merges = {(s[:end], s[end]): None for s in spelled.values() for end in range(1, len(s))}
+    return encoder.Encoder({s: i for i, s in enumerate(spelled.values())}, list(merges))
+
+
+@pytest.mark.parametrize(
+    'text', ['hello world\n', '大规模语言模型\n可以微调。', '🙂é😀e\u0301x', 'ÃĀĠ ']
+)
+def test_characters(text):
+    enc = characters_of(text)
+    assert enc.special == {} and enc._characters
+    for some in (text, text[::-1], text * 3, ''):
+        expected = [sorted(set(text)).index(character) for character in some]
+        assert enc.encode(some) == enc.encode_to_numpy(some).tolist() == expected
+        assert enc.decode(expected) == some
+
+
+def test_an_unknown_character_is_named_not_its_bytes():
+    enc = characters_of('cafe 東京')
+    for text, character in (('ca fé', 'é'), ('東亰京', '亰'), ('\ud800', '\ufffd'), ('\n', '\n')):
+        with pytest.raises(ValueError, match=f'no token {re.escape(repr(character))}, which'):
+            enc.encode(text)
+        with pytest.raises(ValueError, match=f'no token {re.escape(repr(character))}, which'):
+            enc.encode_to_numpy(text)
+
+
+def test_merges_across_characters_are_no_character_vocabulary():
+    for merges in ([('a', 'b')], [('Ã', '©'), ('Ã©', 'a')], [('b', 'Ã')]):
+        enc = encoder.Encoder({'a': 0, 'b': 1, 'Ã©': 2, 'ab': 3}, [('Ã', '©'), *merges])
+        assert not enc._characters
+    enc = encoder.Encoder({'a': 0, 'b': 1}, [('a', 'b')])
+    with pytest.raises(ValueError, match="no token 'ab', which 'ab' needs"):  # nor a letter to name
+        enc.encode_to_numpy('ab')
 
 
 @pytest.mark.parametrize('text, read_as', [('a\ud83d\ude00', 'a😀'), ('a\ud83db', 'a\ufffdb')])

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from test_likelihood import brute_force, numpy_tree
 
-from src import checkpoint, evaluate, flags, generation, model
+from src import architecture, checkpoint, encoder, evaluate, flags, generation, model
 
 TEXT = 'All the world is a stage,\nand all the men and women merely players.'
 
@@ -61,7 +61,8 @@ def test_a_model_of_zeros_is_as_perplexed_as_its_vocabulary_is_large(place, caps
     (place / 'text').write_text(text)
     hparams = checkpoint.read_hparams('models/tiny')
     params = model.map_tree(lambda name, variable: 0 * variable, model.init_params(hparams))
-    checkpoint.save('zeros', 1, params, None, 'models/tiny')
+    files = architecture.files('models/tiny', hparams, encoder.get_encoder('tiny'))
+    checkpoint.save('zeros', 1, params, None, files)
     evaluate.evaluate(evaluate.EvaluateConfig(model_name='./zeros', dataset='text'))
     assert f'\nperplexity {hparams.n_vocab}\n' in capsys.readouterr().out
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from src import (
     accumulate,
+    architecture,
     checkpoint,
     encoder,
     layerwise,
@@ -73,7 +74,8 @@ def test_the_journey_of_a_sentence(models_dir, tmp_path):
 
     # 8 weights -> files, 9 files -> weights
     run_dir = str(tmp_path / 'run')
-    checkpoint.save(run_dir, 1, params, {'step': tf.constant(1)}, model_dir)
+    files = architecture.files(model_dir, hparams, enc)
+    checkpoint.save(run_dir, 1, params, {'step': tf.constant(1)}, files)
     again = checkpoint.load(model_directory.latest(run_dir), checkpoint.read_hparams(run_dir))
     for name, variable in model.by_name(again).items():
         assert np.array_equal(variable, variables[name])

@@ -16,8 +16,8 @@ LAYERS = [
     'litert model sample accumulate memory_saving_gradients optimizer fused_loss memory lora'
     ' distribution windows dropout cloze check_overlap',
     'checkpoint dataset_config sample_config lean_attention layerwise progress beam litert_graph',
-    'load_dataset train_config controls sample_numpy run_directory lean_block export',
-    'engines speculative train_step likelihood',
+    'load_dataset train_config controls sample_numpy architecture lean_block export',
+    'engines speculative train_step likelihood run_directory train_encoder',
     'token_logprobs generation validation',
     'evaluate training_loop',
     'training',
@@ -28,7 +28,7 @@ LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in 
 WITHOUT_TENSORFLOW = """
     encoder text_files tables token_files processes load_dataset flags model_directory
     dataset_config train_config sample_config litert sample_numpy engines generation packing
-    suffix_automaton cloze check_overlap evaluate __main__
+    suffix_automaton cloze check_overlap evaluate train_encoder __main__
 """.split()
 
 

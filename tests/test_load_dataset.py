@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from src import dataset_config, load_dataset, text_files
+from src import dataset_config, encoder, load_dataset, text_files
 
 MARK = 50256
 
@@ -262,3 +262,26 @@ def test_a_seed_decides():
     assert first(1) == first(1) != first(2)
     assert first([1, 2]) == first([1, 2]) != first([1, 3])
     assert first(None) != first(None)
+
+
+def test_nothing_joins_texts_whose_characters_are_not_those_of_the_mark(tmp_path):
+    path = write(tmp_path, a='one', b='eno')
+    letters = encoder.Encoder({'e': 0, 'n': 1, 'o': 2}, [])
+    assert lists(load_dataset.load_dataset(letters, path, 50000)) == [[2, 1, 0, 0, 1, 2]]
+    with_mark = letters.with_special_tokens('<|endoftext|>')
+    (chunk,) = load_dataset.load_dataset(with_mark, path, 50000)
+    assert chunk.tolist() == [2, 1, 0, 3, 0, 1, 2, 3]
+
+
+SPECIAL = '<BOS>,[SEP] x,<BOS>2,a b,1 2 3 4,|x'
+
+
+@pytest.mark.parametrize('size', [1, 2, 3, 5, 7, 16, 10**6])
+def test_a_special_token_is_never_cut_in_two(tmp_path, openais, monkeypatch, size):
+    monkeypatch.setattr(text_files, 'BLOCK', size)
+    enc = openais.with_special_tokens(SPECIAL)
+    text = '<BOS>one<BOS> 2 <BOS>2[SEP] x [SEP] y aa bb a bc 1 2 3 1 2 3 4 5 ||x|x <BO S><BOS' * 3
+    (tmp_path / 'text').write_text(text)
+    (chunk,) = load_dataset.load_dataset(enc, str(tmp_path / 'text'), 0)
+    assert chunk.tolist() == enc.encode(text)
+    assert len(list(load_dataset.blocks(iter(text), enc.special))) > 30

@@ -141,9 +141,9 @@ def test_files_that_are_no_adapters_of_this_model_are_named(tiny, tmp_path, cont
 
 def test_a_merged_checkpoint_in_branches_is_an_ordinary_one(adapted, tiny_prefix, tmp_path):
     lm = adapted()
-    prefix, hparams = tiny_prefix
+    _, hparams = tiny_prefix
     checkpoint.save(
-        str(tmp_path / 'run'), 7, lora.merged(lm.params, 2.0), {'x': 1}, prefix.rpartition('/')[0],
+        str(tmp_path / 'run'), 7, lora.merged(lm.params, 2.0), {'x': 1}, {},
         write_more=lambda prefix: lora.write(prefix + lora.SUFFIX, lm.params, 6.0, ''),
     )  # fmt: skip
     loaded = model.by_name(checkpoint.load(model_directory.latest(str(tmp_path / 'run')), hparams))

@@ -81,6 +81,15 @@ def test_nothing_there_says_what_to_type(tmp_path):
             find(tmp_path, name)
 
 
+def test_a_vocabulary_alone_may_become_a_model(tmp_path, put):
+    put('letters', model_directory.VOCABULARY)
+    with pytest.raises(ValueError, match='letters has no hparams.json. Give .*scratch --n_layer 4'):
+        find(tmp_path, 'letters', model_directory.ARCHITECTURE)
+    put('copied', (*model_directory.VOCABULARY, 'checkpoint'))  # whose sizes were forgotten
+    with pytest.raises(ValueError, match='copied has no hparams.json. Download a model'):
+        find(tmp_path, 'copied', model_directory.ARCHITECTURE)
+
+
 def test_missing_files_are_named(tmp_path, put):
     put('124M', ('hparams.json', 'checkpoint'))
     with pytest.raises(ValueError, match='124M has no encoder.json and no vocab.bpe. Download'):

@@ -14,7 +14,15 @@ import pytest
 
 import download_model
 import encode
-from src import evaluate, export, flags, generate_unconditional_samples, sample_config, train_config
+from src import (
+    evaluate,
+    export,
+    flags,
+    generate_unconditional_samples,
+    sample_config,
+    train_config,
+    train_encoder,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')
@@ -79,6 +87,7 @@ def test_all_flags_are_there():
         export.ExportConfig,
         sample_config.SampleConfig,
         evaluate.EvaluateConfig,
+        train_encoder.TrainEncoderConfig,
     )
     known = {field.name for config in configs for field in dataclasses.fields(config)} | {'help'}
     known |= set(inspect.signature(generate_unconditional_samples.sample_model).parameters)

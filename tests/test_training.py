@@ -375,7 +375,7 @@ def test_deep_models_save_memory_by_themselves(capsys):
         ({'dataset': 'none'}, 'There is no text at none'),
         ({'dataset': 'empty'}, 'There is no text in empty'),
         ({'dataset': 'one'}, 'no two tokens in a row'),
-        ({'dataset': 'foreign'}, "no token 'Ã'"),
+        ({'dataset': 'foreign'}, "no token 'Ä'"),
         ({'model_name': 'none'}, 'There is no models/none. In models there are: tiny'),
         ({'restore_from': 'none'}, '--restore_from none: no checkpoint is there. It may be'),
         ({'restore_from': 'checkpoint/empty'}, 'no checkpoint is there'),

@@ -11,7 +11,15 @@ from conftest import ROOT
 from test_likelihood import brute_force
 from test_training import TEXT, place, same, scalars, train, weights  # noqa: F401
 
-from src import encoder, generation, load_dataset, model_directory, train_config, validation
+from src import (
+    checkpoint,
+    encoder,
+    generation,
+    load_dataset,
+    model_directory,
+    train_config,
+    validation,
+)
 
 
 def chunks_of(*sizes):
