@@ -127,9 +127,8 @@ def _require_that_they_learn(config, prefix, plain, enc):
     """Raise ValueError where a run has no place for the special tokens that `plain` has not."""
     names = ', '.join(enc.decode([i]) for i in enc.decoder if i not in plain.decoder)
     run = run_directory.of(config)
-    if (
-        names and prefix and prefix == model_directory.latest(run)
-    ):  # older ones could not be read again
+    if names and prefix and prefix == model_directory.latest(run):
+        # With more tokens than now, its older checkpoints could not be read again.
         raise ValueError(
             f'The vocabulary of {run} has no {names}, and stays as it is. Begin a run of another '
             f'name: --restore_from {run} --run_name NAME'

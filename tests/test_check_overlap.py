@@ -120,7 +120,7 @@ def test_an_npz_is_read_with_the_models_vocabulary(check, models_dir, small, tmp
     options = {'model_name': 'shakespeare', 'models_dir': models}
     *_, span = check(BEFORE, ['out.npz'], **options)
     assert f'at 0 in samples and at {0} in out.npz' in span
-    with pytest.raises(ValueError, match='Encode the text with the vocabulary of this model'):
+    with pytest.raises(ValueError, match='Encode the text with this --model_name'):
         check(BEFORE, ['out.npz'], model_name='tiny', models_dir=str(models_dir))
 
 

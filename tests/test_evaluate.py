@@ -234,7 +234,7 @@ def test_flags_that_make_no_sense_are_refused(capsys, arguments, complaint):
         ({'dataset': 'text', 'stride': 32}, '--stride is 32; for this model it must be 1 to 31'),
         ({'dataset': 'none'}, 'There is no text at none'),
         ({'dataset': 'one'}, 'no two tokens in a row'),
-        ({'choices': 'foreign'}, "foreign, line 1: The vocabulary has no token 'Ã'"),
+        ({'choices': 'foreign'}, "foreign, line 1: The vocabulary has no token 'Ä'"),
     ],
 )
 def test_mistakes_are_told_in_one_line(place, options, complaint):

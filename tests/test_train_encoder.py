@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from src import encoder, load_dataset, train_encoder
+from src import encoder, text_files, train_encoder
 
 ROOT = pathlib.Path(__file__).parent.parent
 SHAKESPEARE = ROOT / 'demo' / 'shakespeare.txt'
@@ -153,7 +153,7 @@ def test_special_tokens_are_behind_all_others_and_not_learnt_from(tmp_path, opti
 def test_nothing_depends_on_where_blocks_end(tmp_path, monkeypatch, size, options):
     text = ''.join(NASTY) + '<BOS> ' * 9
     whole = made(tmp_path, text, special_tokens='<BOS>', **options)
-    monkeypatch.setattr(load_dataset, 'BLOCK', size)
+    monkeypatch.setattr(text_files, 'BLOCK', size)
     parts = made(tmp_path, text, 'parts', special_tokens='<BOS>', **options)
     assert parts.encoder == whole.encoder and parts.bpe_ranks == whole.bpe_ranks
 
