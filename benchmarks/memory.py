@@ -51,7 +51,7 @@ def prepare(place):
         with open(os.path.join(directory, 'hparams.json'), 'w', encoding='utf-8') as file:
             json.dump(sizes, file)
         for file_name in ('encoder.json', 'vocab.bpe'):
-            shutil.copy(os.path.join(HERE, 'demo', 'models', 'shakespeare', file_name), directory)
+            shutil.copy(os.path.join(HERE, 'models', 'shakespeare', file_name), directory)
     tokens = np.random.default_rng(0).integers(0, 1024, 20000).astype(np.uint16)
     np.savez(os.path.join(place, 'tokens.npz'), tokens)
 

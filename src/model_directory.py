@@ -17,6 +17,8 @@ VOCABULARY = ('encoder.json', 'vocab.bpe')
 ARCHITECTURE = ('hparams.json', *VOCABULARY)
 WHOLE = (*ARCHITECTURE, 'checkpoint')
 
+SHIPPED = 'shakespeare'  # the small model in this repository
+
 NEW_SIZES = '--restore_from scratch --n_layer 4 --n_head 4 --n_embd 128 --n_ctx 64'
 
 
@@ -33,7 +35,8 @@ def find(model_name, models_dir='models', needs=WHOLE):
     Tried in turn: `models_dir/model_name`; the folder of its alias; `model_name` as a path; and
     where nobody typed the name, the only model in `models_dir`. Whatever is used in place of what
     was typed is named on stderr. Where only the vocabulary is needed, any size that OpenAI
-    released will do, because all share it.
+    released will do, because all share it. The model of this repository is found from everywhere,
+    and only by its name.
 
     Raises:
         ValueError: no such directory, or files missing in it; the message says what to type.
@@ -59,9 +62,11 @@ def _stand_ins(model_name, models_dir, needs):
     if os.sep in model_name or model_name in (os.curdir, os.pardir):
         yield model_name
     if isinstance(model_name, DefaultName):
-        there = names(models_dir, needs)
+        there = _others(models_dir, needs)
         if len(there) == 1:
             yield os.path.join(models_dir, there[0])
+    if model_name == SHIPPED:
+        yield _shipped()
     if set(needs) <= set(VOCABULARY) and model_name in (*SIZES, *ALIASES):
         for name in (*SIZES, *ALIASES):
             yield os.path.join(models_dir, name)
@@ -72,6 +77,16 @@ def names(models_dir, needs=WHOLE):
     if not os.path.isdir(models_dir):
         return []
     return sorted(n for n in os.listdir(models_dir) if has(os.path.join(models_dir, n), needs))
+
+
+def _others(models_dir, needs):
+    return [name for name in names(models_dir, needs) if name != SHIPPED]
+
+
+def _shipped():
+    """The path of the model in this repository, which may not be the current directory."""
+    path = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    return os.path.join(path, 'models', SHIPPED)
 
 
 def latest(directory):
@@ -106,15 +121,14 @@ def has(path, needs):
 
 
 def _nothing_found(typed, model_name, models_dir, needs):
-    there = names(models_dir, needs)
     path = next((p for p in (typed, model_name) if os.path.isdir(p)), None)
     missing = [n for n in needs if path and not os.path.isfile(os.path.join(path, n))]
     problem = f'{path} has no {" and no ".join(missing)}' if path else f'There is no {typed}'
     if missing == ['hparams.json'] and not has(path, ['checkpoint']):  # a vocabulary
         return f'{problem}. Give a new model its sizes: {NEW_SIZES}'
-    if there and not isinstance(model_name, DefaultName):
-        return f'{problem}. In {models_dir} there are: {", ".join(there)}'
-    if there:
-        return f'{problem}. Choose one with --model_name: {", ".join(there)}'
-    download = model_name if model_name in (*SIZES, *ALIASES) else DEFAULT
-    return f'{problem}. Download a model: python3 download_model.py {download}'
+    others, released = _others(models_dir, needs), model_name in (*SIZES, *ALIASES)
+    choice = f'one with --model_name: {", ".join([*others, SHIPPED])}'
+    if others and (isinstance(model_name, DefaultName) or not released):
+        return f'{problem}. Choose {choice}'
+    download = f'python3 download_model.py {model_name if released else DEFAULT}'
+    return f'{problem}. Download a model: {download}, or choose {choice}'

@@ -40,7 +40,7 @@ def openais():
 @pytest.fixture(scope='session')
 def small():
     """The encoder with the 1,024 tokens of the demo."""
-    return encoder.get_encoder('shakespeare', str(ROOT / 'demo' / 'models'))
+    return encoder.get_encoder('shakespeare', str(ROOT / 'models'))
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_the_same_copy_is_shown_once_and_the_longest_first(check):
 def test_an_npz_is_read_with_the_models_vocabulary(check, models_dir, small, tmp_path):
     ids = small.encode_to_numpy(BEFORE * 2)
     np.savez(tmp_path / 'out.npz', ids, ids[:9])
-    models = str(ROOT / 'demo' / 'models')
+    models = str(ROOT / 'models')
     options = {'model_name': 'shakespeare', 'models_dir': models}
     *_, span = check(BEFORE, ['out.npz'], **options)
     assert f'at 0 in samples and at {0} in out.npz' in span

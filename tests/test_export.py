@@ -169,7 +169,9 @@ def test_a_mistyped_command_is_one_line(command, complaint):
 
 
 def test_a_missing_model_is_one_line(models_dir):
-    with pytest.raises(ValueError, match=r'^There is no .*/none\. In .* there are: tiny$'):
+    with pytest.raises(
+        ValueError, match=r'^There is no .*/none\. Choose one .*: tiny, shakespeare$'
+    ):
         export.export(export.ExportConfig(model_name='none', models_dir=str(models_dir)))
 
 

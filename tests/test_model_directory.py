@@ -1,4 +1,5 @@
 import pytest
+from conftest import ROOT
 
 from src import model_directory
 
@@ -47,14 +48,17 @@ def test_the_only_model_stands_in_for_a_name_that_nobody_typed(tmp_path, put, ca
     put('345M')
     assert find(tmp_path).endswith('345M')
     assert 'models/124M is not there; using' in capsys.readouterr().err
-    with pytest.raises(ValueError, match='There is no .*124M.* there are: 345M'):
+    with pytest.raises(
+        ValueError,
+        match='There is no .*download_model.py 124M, or .* 345M, shakespeare$',
+    ):
         find(tmp_path, '124M')
 
 
 def test_of_two_models_one_must_be_chosen(tmp_path, put):
     put('345M')
     put('774M')
-    with pytest.raises(ValueError, match='Choose one with --model_name: 345M, 774M'):
+    with pytest.raises(ValueError, match='Choose one with --model_name: 345M, 774M, shakespeare$'):
         find(tmp_path)
 
 
@@ -63,7 +67,7 @@ def test_any_size_has_the_vocabulary_of_all(tmp_path, put):
     put('mine', model_directory.VOCABULARY)
     for name in ('124M', '345M', model_directory.DEFAULT):
         assert find(tmp_path, name, model_directory.VOCABULARY).endswith('774M')
-    with pytest.raises(ValueError, match='In .* there are: 774M, mine'):
+    with pytest.raises(ValueError, match='Choose one with --model_name: 774M, mine, shakespeare$'):
         find(tmp_path, 'yours', model_directory.VOCABULARY)
 
 
@@ -75,9 +79,24 @@ def test_the_path_of_a_run_is_a_name(tmp_path, put, monkeypatch, capsys):
     assert capsys.readouterr().err == ''
 
 
+def test_the_model_of_this_repository_stands_in_for_no_other(tmp_path, put, monkeypatch, capsys):
+    put('shakespeare')
+    with pytest.raises(ValueError, match='Download a model: python3 download_model.py 124M, or'):
+        find(tmp_path)
+    put('345M')  # as if it had been downloaded, by somebody who goes on without naming it
+    assert find(tmp_path).endswith('345M')
+    monkeypatch.chdir(tmp_path)
+    found = model_directory.find('shakespeare', 'elsewhere')
+    assert found == str(ROOT / 'models' / 'shakespeare')
+    assert 'elsewhere/shakespeare is not there; using' in capsys.readouterr().err
+
+
 def test_nothing_there_says_what_to_type(tmp_path):
     for name, download in (('345M', '345M'), ('mine', '124M'), (model_directory.DEFAULT, '124M')):
-        with pytest.raises(ValueError, match=f'python3 download_model.py {download}$'):
+        with pytest.raises(
+            ValueError,
+            match=f'python3 download_model.py {download}, or .* shakespeare$',
+        ):
             find(tmp_path, name)
 
 

@@ -87,7 +87,7 @@ def test_the_demos_vocabulary_is_made_of_its_text(tmp_path):
     )
     train_encoder.train(config)
     for name in ('encoder.json', 'vocab.bpe'):
-        demo = ROOT / 'demo' / 'models' / 'shakespeare' / name
+        demo = ROOT / 'models' / 'shakespeare' / name
         assert (tmp_path / name).read_bytes() == demo.read_bytes()
 
 

@@ -376,7 +376,10 @@ def test_deep_models_save_memory_by_themselves(capsys):
         ({'dataset': 'empty'}, 'There is no text in empty'),
         ({'dataset': 'one'}, 'no two tokens in a row'),
         ({'dataset': 'foreign'}, "no token 'Ä'"),
-        ({'model_name': 'none'}, 'There is no models/none. In models there are: tiny'),
+        (
+            {'model_name': 'none'},
+            'There is no models/none. Choose one with --model_name: tiny',
+        ),
         ({'restore_from': 'none'}, '--restore_from none: no checkpoint is there. It may be'),
         ({'restore_from': 'checkpoint/empty'}, 'no checkpoint is there'),
         ({'sample_length': 33}, "Can't get samples longer than window size: 32"),
