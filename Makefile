@@ -1,22 +1,21 @@
-# make demo   install, train a small model on Shakespeare for a minute or two, and let it speak
+# make demo   install, let a small model speak, fine-tune it for a minute, and let it speak again
 # make test   install what the tests need, and run them
 # make lint   ruff, as the tests' settings in pyproject.toml have it
 
 PYTHON ?= python3
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
+SPEAK = .venv/bin/python src/generate_unconditional_samples.py --nsamples 1 --length 120 \
+	--temperature 0.8 --top_k 40 --seed 1
+
 .PHONY: demo test lint
 
 demo: .venv/installed
-	.venv/bin/python encode.py --models_dir demo/models --model_name shakespeare \
-		demo/shakespeare.txt demo/shakespeare.npz
-	.venv/bin/python train.py --models_dir demo/models --model_name shakespeare \
-		--dataset demo/shakespeare.npz --run_name demo --restore_from scratch --seed 1 \
-		--batch_size 8 --learning_rate 0.002 --schedule cosine --warmup_steps 100 \
-		--clip_gradients 1 --steps 1200 \
-		--sample_every 300 --sample_length 100 --save_every 0
-	.venv/bin/python src/generate_unconditional_samples.py --model_name checkpoint/demo \
-		--nsamples 2 --length 120 --temperature 0.8 --top_k 40 --seed 1
+	$(SPEAK) --model_name shakespeare
+	.venv/bin/python train.py --dataset demo/kant.txt --model_name shakespeare --run_name kant \
+		--restore_from fresh --seed 1 --batch_size 8 --learning_rate 0.001 --schedule cosine \
+		--warmup_steps 20 --steps 300 --sample_every 0 --save_every 0
+	$(SPEAK) --model_name checkpoint/kant
 
 test: .venv/installed-test
 	.venv/bin/python -m pytest

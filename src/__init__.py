@@ -1,15 +1,15 @@
 """GPT-2 in TensorFlow 2, module by module, in the order in which a sentence passes through them.
 
-    encoder                  text to tokens and back
+    encoder                  text to tokens and back; train_encoder, texts to a vocabulary
     text_files, tables       files to text, rows to texts
     token_files              files to tokens and back
-    encoder                  text to tokens and back; train_encoder, texts to a vocabulary
     load_dataset             files to chunks of tokens, chunks to windows
     packing                  the same with many short texts in each window
     model                    tokens to logits; the loss
     windows                  which tokens are to be learnt, where texts begin
     lean_block, fused_loss   the same block and loss for training, with less to remember
     layerwise                the loss to gradients, layer by layer, remembered or recomputed
+    dropout                  what is left out on the way, the same each time it is computed
     lora                     weights that stay, and thin matrices that learn
     accumulate               the mean gradient of several small batches
     likelihood, validation   what each token of a text costs; the loss on what is held out

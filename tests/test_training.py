@@ -101,10 +101,9 @@ def test_it_learns(place):
     'flags',
     [
         {},
-        {'optimizer': 'sgd', 'noise': 0.2},
+        {'optimizer': 'sgd', 'noise': 0.2, 'dropout': 0.2},
         {'accumulate_gradients': 2, 'memory_saving_gradients': True, 'noise': 0.2},
         {'lora_rank': 2, 'memory_saving_gradients': True},
-        {'dropout': 0.2},
         {'pack': True, 'document_mask': True, 'dropout': 0.1, 'memory_saving_gradients': True},
     ],
 )
