@@ -9,6 +9,7 @@
     windows                  which tokens are to be learnt, where texts begin
     lean_block, fused_loss   the same block and loss for training, with less to remember
     layerwise                the loss to gradients, layer by layer, remembered or recomputed
+    small_model              the same for small models, compiled as one, a core for each part
     dropout                  what is left out on the way, the same each time it is computed
     lora                     weights that stay, and thin matrices that learn
     accumulate               the mean gradient of several small batches

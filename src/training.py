@@ -19,6 +19,7 @@ from . import (
     model,
     model_directory,
     run_directory,
+    small_model,
     train_config,
     train_step,
     training_loop,
@@ -52,6 +53,8 @@ def _train(config, devices):
     hparams = architecture.sizes(config, model_dir, enc)
     config = _fitted(config, hparams)
     memory.give_back(config.memory_saving_gradients)
+    if small_model.suits(config, hparams) and config.strategy in ('auto', 'none'):
+        small_model.use_cores()
     if config.dry_run:
         print('\n'.join(memory.report(hparams, config)))
         return

@@ -15,7 +15,8 @@ LAYERS = [
     ' suffix_automaton',
     'litert model sample accumulate memory_saving_gradients optimizer fused_loss memory lora'
     ' distribution windows dropout cloze check_overlap',
-    'checkpoint dataset_config sample_config lean_attention layerwise progress beam litert_graph',
+    'checkpoint dataset_config sample_config lean_attention layerwise progress beam litert_graph'
+    ' small_model',
     'load_dataset train_config controls sample_numpy architecture lean_block export',
     'engines speculative train_step likelihood run_directory train_encoder',
     'token_logprobs generation validation',

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import distribution, load_dataset, model, train_config, train_step, validation
+from src import (
+    distribution,
+    load_dataset,
+    model,
+    small_model,
+    train_config,
+    train_step,
+    validation,
+)
 
 RUNS = {
     'adam': {'learning_rate': 0.001},
@@ -32,9 +40,10 @@ def start(lm, window=32, dtype_of_tokens=np.uint16, end=None, **changes):
     return state, loss_of
 
 
-@pytest.mark.parametrize('memory_saving', [False, True])
+@pytest.mark.parametrize('memory_saving, widest', [(False, 128), (False, 0), (True, 128)])
 @pytest.mark.parametrize('run', RUNS)
-def test_ten_steps_follow_shepperds(tiny, golden, run, memory_saving):
+def test_ten_steps_follow_shepperds(tiny, golden, run, memory_saving, widest, monkeypatch):
+    monkeypatch.setattr(small_model, 'WIDEST', widest)
     recorded = golden('golden_losses.npz')
     state, step = start(tiny, memory_saving_gradients=memory_saving, **RUNS[run])
     number = RUNS[run].get('accumulate_gradients', 1)

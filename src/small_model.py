@@ -1,0 +1,56 @@
+"""The loss and its gradients for models so small that starting operations takes most of the time.
+
+XLA makes one program of model.model, its loss and their gradients, all of which is remembered. Such
+products are too small to be shared: each core works on a part of the batch by itself.
+"""
+
+import os
+
+import tensorflow as tf
+
+from . import model
+
+WIDEST = 128  # n_embd; wider models gain nothing
+
+
+def suits(config, hparams):
+    """Whether a run may use it, where nothing but windows of text are learnt."""
+    return (
+        hparams.n_embd <= WIDEST
+        and config.dtype == 'float32'
+        and not (config.memory_saving_gradients or config.lora_rank)
+        and not tf.config.list_physical_devices('GPU')
+    )
+
+
+def use_cores():
+    """Let operations run side by side, each on one core; too late once TensorFlow has begun."""
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+    except RuntimeError:  # in a process that has done something else before, it is only slower
+        return
+
+
+def loss_and_gradients(lm, variables, batch_size):
+    """A function from inputs and tokens, [batch, sequence]s, to the loss, [], and its gradients.
+
+    Args:
+        variables: a list, by which of them.
+        batch_size: the batch.
+    """
+    parts = max(n for n in range(1, os.cpu_count() + 1) if batch_size % n == 0)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def of_part(inputs, tokens):  # its summands of the mean
+        with tf.GradientTape() as tape:
+            h, _ = model.transformer(lm.hparams, lm.params, inputs)
+            loss = model.lm_loss(model.logits_of(h, lm.params), tokens) / parts
+        return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+
+    def of_batch(inputs, tokens):
+        of_parts = map(of_part, tf.split(inputs, parts), tf.split(tokens, parts))
+        losses, gradients = zip(*of_parts, strict=True)
+        return tf.add_n(losses), [tf.add_n(some) for some in zip(*gradients, strict=True)]
+
+    return of_batch
