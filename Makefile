@@ -5,8 +5,8 @@
 PYTHON ?= python3
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-SPEAK = .venv/bin/python src/generate_unconditional_samples.py --nsamples 1 --length 120 \
-	--temperature 0.8 --top_k 40 --seed 1
+SPEAK = .venv/bin/python src/generate_unconditional_samples.py --prefix "The reason" \
+	--include_prefix --nsamples 1 --length 120 --temperature 0.8 --top_k 40 --seed 1
 
 .PHONY: demo test lint
 

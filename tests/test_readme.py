@@ -95,7 +95,13 @@ def test_all_flags_are_there():
 
 
 def test_all_files_are_there():
-    for document in ('README.md', 'DEVELOPERS.md', 'demo/README.md', 'tests/golden/README.md'):
+    for document in (
+        'README.md',
+        'DEVELOPERS.md',
+        'demo/README.md',
+        'models/shakespeare/README.md',
+        'tests/golden/README.md',
+    ):
         text = (ROOT / document).read_text('utf-8')
         for target in re.findall(r'\]\((?!http)([^)#]+)\)', text):
             assert (ROOT / document).parent.joinpath(target).exists(), f'{document}: {target}'
