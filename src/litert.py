@@ -20,6 +20,8 @@ import types
 
 import numpy as np
 
+from . import processes
+
 DTYPES = ('float32', 'int8')
 MASKED = np.float32(-1e10)  # as in model.multihead_attn
 CHUNK = 128  # tokens of a prompt that are read at once: more need more memory and save no time
@@ -42,13 +44,6 @@ def current(prefix, dtype):
     return path if os.path.getmtime(path) >= os.path.getmtime(f'{prefix}.index') else None
 
 
-def cores():
-    """How many processors this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class LiteRT:
     """A model and what it has read.
 
@@ -64,7 +59,7 @@ class LiteRT:
             OSError: the file cannot be read.
             ValueError: the package ai-edge-litert is missing, or the file is not of this kind.
         """
-        self._interpreter = _opened(path, threads or cores())
+        self._interpreter = _opened(path, threads or processes.cores())
         runner = self._interpreter.get_signature_runner('step')
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
         del runner  # while it refers to the memory, that cannot be planned anew

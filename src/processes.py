@@ -1,12 +1,20 @@
-"""A function of one argument after another, in several processes."""
+"""How many processors there are, and a function that is called in several processes."""
 
 import collections
 import concurrent.futures
 import contextlib
 import multiprocessing
+import os
 import signal
 
 _function = None  # what a process was started for
+
+
+def cores():
+    """How many processors this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def in_order(function, arguments, num_proc):

@@ -4,11 +4,9 @@ XLA makes one program of model.model, its loss and their gradients, all of which
 products are too small to be shared: each core works on a part of the batch by itself.
 """
 
-import os
-
 import tensorflow as tf
 
-from . import model
+from . import model, processes
 
 WIDEST = 128  # n_embd; wider models gain nothing
 
@@ -27,7 +25,7 @@ def use_cores():
     """Let operations run side by side, each on one core; too late once TensorFlow has begun."""
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+        tf.config.threading.set_inter_op_parallelism_threads(processes.cores())
     except RuntimeError:  # in a process that has done something else before, it is only slower
         return
 
@@ -39,7 +37,7 @@ def loss_and_gradients(lm, variables, batch_size):
         variables: a list, by which of them.
         batch_size: the batch.
     """
-    parts = max(n for n in range(1, os.cpu_count() + 1) if batch_size % n == 0)
+    parts = max(n for n in range(1, processes.cores() + 1) if batch_size % n == 0)
 
     @tf.function(jit_compile=True, autograph=False)
     def of_part(inputs, tokens):  # its summands of the mean

@@ -11,7 +11,7 @@ def config(**changes):
 
 @pytest.mark.parametrize('batch_size', [1, 3, 4])
 def test_loss_and_gradients_are_the_models(tiny, batch_size, monkeypatch):
-    monkeypatch.setattr(small_model.os, 'cpu_count', lambda: 2)
+    monkeypatch.setattr(small_model.processes, 'cores', lambda: 2)
     random = np.random.default_rng(0)
     inputs, tokens = tf.constant(random.integers(0, 97, [2, batch_size, 32]), tf.int32)
     variables = list(model.by_name(tiny.params).values())
