@@ -125,7 +125,7 @@ def test_it_works_where_the_book_puts_it(place):
         (['dset.txt', 'out.npz', '--column', 'text'], '--column is for tables'),
         (['rows.csv', 'out.npy', '--num_proc', '2'], 'rows.csv: row 3 has 2 fields, but there are'),
         (['dset.txt', 'out.npz', '--encoding', 'klingon'], "There is no encoding 'klingon'"),
-        (['dset.txt', 'out.npz', '--model_name', '774'], 'There is no models/774. In models there'),
+        (['dset.txt', 'out.npz', '--model_name', '774'], 'There is no models/774. Choose one with'),
         (
             ['dset.txt', 'out.npz', '--models_dir', 'x'],
             'There is no x/124M. Download a model: pyth',
