@@ -93,16 +93,12 @@ def texts_of(path, config):
     for path in paths:
         if path.endswith(token_files.KINDS):
             chunks = token_files.read(path, enc, silent)
-            texts = (enc.decode(np.maximum(ids, ~ids).tolist()) for ids in signed(chunks))
+            chunks = (chunk.astype(np.int32) for chunk in chunks)  # ~id is below 0
+            texts = (enc.decode(np.maximum(ids, ~ids).tolist()) for ids in chunks)
             yield path, encoder.END_OF_TEXT.join(texts)
         else:
             for name, blocks in text_files.texts_of(path, config.encoding, silent):
                 yield name, ''.join(blocks)
-
-
-def signed(chunks):
-    """The same arrays in a type in which ~id, of what is not to be learnt, is below 0."""
-    return (chunk.astype(np.int32) for chunk in chunks)
 
 
 class Texts:

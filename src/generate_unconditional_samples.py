@@ -87,11 +87,11 @@ def sample_model(
     if not out:
         show([sample.text] for sample in samples)
         return
+    if logprobs:
+        from . import token_logprobs
     with new_file(out) as file:
         for sample in samples:
             if logprobs:
-                from . import token_logprobs
-
                 tokens = token_logprobs.of_sample(loaded, sample, logprobs)
                 line = {'prompt': sample.prompt, 'text': sample.text, 'tokens': tokens}
                 print(json.dumps(line, ensure_ascii=False), file=file, flush=True)

@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from . import encoder, engines, model_directory, sample_numpy
-from .sample_config import END_OF_TEXT, PLAIN
+from .sample_config import PLAIN
 
 STEPS = 4  # tokens between two looks for a text that ends a sample,
 LONG_STEPS = 64  # or, where none does, at the keyboard
@@ -146,9 +146,9 @@ def streams(loaded, prompt=None, *, nsamples=1, **options):
 
 def end_of_text(enc):
     """The token from which a text begins; ValueError where the vocabulary has none."""
-    if END_OF_TEXT not in enc.encoder:
+    if encoder.END_OF_TEXT not in enc.encoder:
         raise ValueError('This vocabulary has no <|endoftext|> to begin a text from; give a prompt')
-    return enc.encoder[END_OF_TEXT]
+    return enc.encoder[encoder.END_OF_TEXT]
 
 
 def _context(enc, prompt):
@@ -248,7 +248,7 @@ def _searched(loaded, contexts, lengths, num_beams, nsamples=0, **_):
     from . import beam
 
     for i, (context, length) in enumerate(zip(contexts, lengths, strict=True)):
-        end = loaded.encoder.encoder.get(END_OF_TEXT)
+        end = loaded.encoder.encoder.get(encoder.END_OF_TEXT)
         beams = beam.beam_search(loaded.lm, context, length=length, num_beams=num_beams, end=end)
         for found in beams[: nsamples or None]:
             yield i, found.tokens

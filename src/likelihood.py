@@ -59,7 +59,7 @@ def compiled(lm, lora_scale=1.0, end=None):
     @tf.function(autograph=False)
     def costs(tokens):  # [batch, window] -> [batch, window - 1]
         block = lean_block.lean_block(tokens.shape[1], lora_scale=lora_scale)
-        tokens = tf.maximum(tokens, -1 - tokens)
+        tokens = windows.tokens_of(tokens)
         firsts = None if end is None else windows.firsts_of(tokens, end)
         h = layerwise.features(lm, tokens, firsts, block)
         wte = tf.cast(lm.params['wte'], tf.float32)

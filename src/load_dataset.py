@@ -13,9 +13,7 @@ import numpy as np
 import regex
 import tqdm
 
-from . import dataset_config, processes, tables, text_files, token_files
-
-SEPARATOR = '<|endoftext|>'
+from . import dataset_config, encoder, processes, tables, text_files, token_files
 
 # Behind the last of these a text can be cut without changing a token, because no word of the
 # encoder's pattern goes on there. A `|` behind a letter may belong to a separator.
@@ -80,7 +78,9 @@ def with_text(pieces, path):
     """The same pieces. Raises ValueError at their end: there was no text in them."""
     found = False
     for number, rows in pieces:
-        found = found or any((prompt + text).replace(SEPARATOR, '') for prompt, text in rows)
+        found = found or any(
+            (prompt + text).replace(encoder.END_OF_TEXT, '') for prompt, text in rows
+        )
         yield number, rows
     if not found:
         raise ValueError(f'There is no text in {path}')
@@ -105,12 +105,12 @@ def encode_rows(enc, config, piece):
 def _separator(enc):
     """What is between texts: nothing, where a vocabulary of some characters cannot write it."""
     with contextlib.suppress(ValueError):
-        enc.encode_to_numpy(SEPARATOR)
-        return SEPARATOR
+        enc.encode_to_numpy(encoder.END_OF_TEXT)
+        return encoder.END_OF_TEXT
     return ''
 
 
-def joined(paths, config, progress, number=0, separator=SEPARATOR):
+def joined(paths, config, progress, number=0, separator=encoder.END_OF_TEXT):
     """(number of the chunk, some of its text, or some of its rows), in turn, from `number` on.
 
     Files are joined, with a separator behind each, until a chunk has `combine` characters; the file

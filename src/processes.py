@@ -56,6 +56,9 @@ def in_order(function, arguments, num_proc):
 @contextlib.contextmanager
 def _interrupts_held():
     """Ctrl-C waits until the end of this, and never reaches a process that is started in it."""
+    if not hasattr(signal, 'pthread_sigmask'):  # Windows
+        yield
+        return
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -6,9 +6,9 @@ import typing
 
 import numpy as np
 
+from . import encoder
 from .flags import flag
 
-END_OF_TEXT = '<|endoftext|>'
 ANY = -1  # in place of a token: whatever it is
 
 
@@ -79,8 +79,8 @@ class SampleConfig:
         bias = np.zeros(n_vocab, np.float32)
         for text, number in self.biases().items():
             bias[enc.encode(text)] += number
-        if self.suppress_endoftext and END_OF_TEXT in enc.encoder:
-            bias[enc.encoder[END_OF_TEXT]] = -np.inf
+        if self.suppress_endoftext and encoder.END_OF_TEXT in enc.encoder:
+            bias[enc.encoder[encoder.END_OF_TEXT]] = -np.inf
         banned = []
         if self.bad_words_file:
             with open(self.bad_words_file, encoding='utf-8') as file:

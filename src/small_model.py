@@ -9,16 +9,25 @@ import tensorflow as tf
 from . import model, processes
 
 WIDEST = 128  # n_embd; wider models gain nothing
+MOST = 10**8  # numbers that may be remembered: 0.4 GB
 
 
 def suits(config, hparams):
     """Whether a run may use it, where nothing but windows of text are learnt."""
     return (
         hparams.n_embd <= WIDEST
+        and remembered(config, hparams) <= MOST
         and config.dtype == 'float32'
         and not (config.memory_saving_gradients or config.lora_rank)
         and not tf.config.list_physical_devices('GPU')
     )
+
+
+def remembered(config, hparams):
+    """About how many numbers a step remembers: all logits, and all of each layer."""
+    window = min(config.seq_length, hparams.n_ctx)
+    of_layer = 20 * hparams.n_embd + 3 * hparams.n_head * window  # for each token
+    return config.batch_size * window * (3 * hparams.n_vocab + hparams.n_layer * of_layer)
 
 
 def use_cores():

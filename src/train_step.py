@@ -205,11 +205,12 @@ def _one_step(state, config, window, devices):
             dropout_rate=config.dropout,
         )  # fmt: skip
 
-    is_small = small_model.suits(config, lm.hparams) and devices.replicas == 1
-    of_small = small_model.loss_and_gradients(lm, list(trained.values()), config.batch_size)
+    of_small = None
+    if small_model.suits(config, lm.hparams) and devices.replicas == 1:
+        of_small = small_model.loss_and_gradients(lm, list(trained.values()), config.batch_size)
 
     def loss_and_all_gradients(batch):
-        if is_small and batch.keys() == {'inputs', 'tokens'}:
+        if of_small and batch.keys() == {'inputs', 'tokens'}:
             return of_small(**batch)
         loss, parts = loss_and_gradients(batch)
         gradients = {name: gradient for part in parts for name, gradient in part.items()}

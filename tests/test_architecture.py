@@ -1,5 +1,6 @@
 """Sizes and vocabularies of new models, and runs of the trainer with them."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -7,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+import test_training
 
 from src import (
     architecture,
@@ -22,6 +24,7 @@ from src import (
 
 TEXT = '<BOS>All the world is a stage<EOS>\n<BOS>And all the men and women<EOS>\n' * 20
 TOKENS = '<BOS>,<EOS>,<PAD>'
+train = functools.partial(test_training.train, steps=2, learning_rate=1e-9)
 SMALL = {'n_layer': 2, 'n_head': 2, 'n_embd': 8, 'n_ctx': 16}
 
 
@@ -31,14 +34,6 @@ def place(models_dir, monkeypatch):
     monkeypatch.chdir(models_dir.parent)
     pathlib.Path('text').write_text(TEXT)
     return models_dir.parent
-
-
-def train(**flags):
-    settings = {
-        'dataset': 'text', 'model_name': 'tiny', 'seq_length': 16, 'batch_size': 2, 'steps': 2,
-        'learning_rate': 1e-9, 'seed': 1, 'sample_every': 0, 'save_every': 0, **flags,
-    }  # fmt: skip
-    training.train(train_config.TrainConfig(**settings))
 
 
 def weights(directory):

@@ -42,6 +42,13 @@ def test_what_it_suits(changes, n_embd, suits):
     assert small_model.suits(config(**changes), hparams) == suits
 
 
+@pytest.mark.parametrize('n_vocab, suits', [(65, True), (2000, True), (50257, False)])
+def test_it_does_not_remember_the_logits_of_a_large_vocabulary(n_vocab, suits):
+    hparams = model.HParams(n_vocab, n_ctx=256, n_embd=128, n_head=4, n_layer=6)
+    assert small_model.suits(config(batch_size=8), hparams) == suits
+    assert not small_model.suits(config(batch_size=1000), hparams)
+
+
 @pytest.mark.parametrize(
     'flags', [{}, {'noise': 0.3}, {'accumulate_gradients': 2}, {'dropout': 0.1}]
 )
