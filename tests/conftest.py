@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import checkpoint, encoder, export, model, model_directory
+from src import checkpoint, encoder, export, model, model_directory, small_model
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 ROOT = GOLDEN.parent.parent
@@ -18,6 +18,12 @@ ROOT = GOLDEN.parent.parent
 # One thread adds in one order, so that what is equal is equal to the last bit.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def steps_of_large_models(monkeypatch):
+    """Tiny models are trained as large ones are, whose steps do not take seconds to compile."""
+    monkeypatch.setattr(small_model, 'WIDEST', 0)
 
 
 @pytest.fixture(scope='session')
