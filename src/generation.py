@@ -113,7 +113,7 @@ def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=Non
     """
     if config.num_beams:
         raise ValueError('What num_beams finds is known at its end alone; leave out stream')
-    enc, stops, shown = loaded.encoder, config.stops(), 0
+    enc, stops = loaded.encoder, config.stops()
     context = _context(enc, prompt)
     length = _length(loaded.lm, prompt, context, length)
     rows = engines.rows(
@@ -126,16 +126,19 @@ def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=Non
     )
     if config.include_prefix and prompt:
         yield prompt
-    more = True
+    begin, shown, more = len(context), 0, True
     while more:
         more = rows.grow(1)
-        text = enc.decode(rows.tokens[0, len(context) : rows.known[0]].tolist(), complete=not more)
+        ids = rows.tokens[0, begin : rows.known[0]].tolist()
+        text = enc.decode(ids, complete=not more)
         end = _ends(text, stops)
         more = more and end is None
         text = text[:end] if not more else text[: len(text) - _begun(text, stops)]
         if len(text) > shown:
             yield text[shown:]
             shown = len(text)
+        if enc.decode(ids) == text:  # nothing is held back: it need not be decoded again
+            begin, shown = begin + len(ids), 0
 
 
 def streams(loaded, prompt=None, *, nsamples=1, **options):

@@ -180,6 +180,15 @@ def test_no_piece_of_a_stream_ends_inside_of_a_character_or_of_a_stop(small):
     assert ''.join(pieces) == 'x大🙂' and not any(' ' in piece for piece in pieces)
 
 
+def test_what_was_streamed_is_not_decoded_again(successor, small, monkeypatch):
+    decoded, decode = [], small.decode
+    monkeypatch.setattr(
+        small, 'decode', lambda ids, **options: decoded.extend(ids) or decode(ids, **options)
+    )
+    pieces = generation.stream(generation.Loaded(successor, small), 'a', length=200, temperature=0)
+    assert ''.join(pieces) and len(decoded) == 2 * 200
+
+
 def test_what_shall_not_be_said_is_not_said(loaded, tmp_path):
     (said,) = texts(loaded, length=30, temperature=0)
     words = tmp_path / 'words'

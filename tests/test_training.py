@@ -100,7 +100,7 @@ def test_it_learns(place):
 @pytest.mark.parametrize(
     'flags',
     [
-        {},
+        {'sample_every': 3, 'sample_length': 5},
         {'optimizer': 'sgd', 'noise': 0.2, 'dropout': 0.2},
         {'accumulate_gradients': 2, 'memory_saving_gradients': True, 'noise': 0.2},
         {'lora_rank': 2, 'memory_saving_gradients': True},
@@ -108,9 +108,9 @@ def test_it_learns(place):
     ],
 )
 def test_ten_steps_and_ten_more_are_twenty(place, flags):
-    train(run_name='whole', steps=20, sample_every=4, sample_length=5, **flags)
-    train(run_name='parts', steps=10, save_every=3, sample_every=7, sample_length=5, **flags)
-    train(run_name='parts', steps=10, seed=2, sample_every=3, sample_length=5, **flags)
+    train(run_name='whole', steps=20, **flags)
+    train(run_name='parts', steps=10, save_every=3, **flags)
+    train(run_name='parts', steps=10, **{**flags, 'seed': 2})
     whole, parts = scalars('loss', 'whole'), scalars('loss', 'parts')
     assert whole == parts and list(whole) == list(range(1, 21))
     assert same(weights('checkpoint/whole/model-20'), weights('checkpoint/parts/model-20'))
