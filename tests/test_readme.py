@@ -3,11 +3,12 @@
 import dataclasses
 import importlib
 import inspect
-import os
+import io
 import pathlib
 import re
+import runpy
 import shlex
-import subprocess
+import signal
 import sys
 
 import pytest
@@ -46,22 +47,39 @@ def place(models_dir):
     return models_dir.parent
 
 
-def test_all_commands_in_their_order(place):
+@pytest.mark.filterwarnings("ignore:'src:RuntimeWarning")  # runpy finds what is imported
+def test_all_commands_in_their_order(place, monkeypatch):
     assert len(COMMANDS) >= 6
+    monkeypatch.chdir(place)
     for command in COMMANDS:
         script, *arguments = shlex.split(command)
         if script == 'download_model.py':  # needs OpenAI's server; test_download_model.py has ours
             flags.parse(download_model.DownloadConfig, arguments)
-            continue
-        path = ['-m'] if script == '-m' else [str(ROOT / script)]
-        arguments += MORE.get(script, [])
-        # PYTHONPATH as if `python -m src` were typed in the repository.
-        result = subprocess.run(
-            [sys.executable, *path, *arguments],
-            cwd=place, input='The\n', capture_output=True, text=True, timeout=120,
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        )  # fmt: skip
-        assert result.returncode == 0, f'{command}\n{result.stderr}'
+        else:
+            typed(monkeypatch, command, *MORE.get(script, []))
+
+
+def typed(monkeypatch, command, *more):
+    """Do what `python command` does, in this process; at a prompt, it says The.
+
+    That programs can be started is what test_programs.py is about; here each would have to load
+    TensorFlow.
+    """
+    script, *arguments = shlex.split(command)
+    monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(b'The\n')))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        if script == '-m':
+            monkeypatch.setattr(sys, 'argv', [*arguments, *more])
+            runpy.run_module(arguments[0], run_name='__main__')
+        else:
+            monkeypatch.setattr(sys, 'argv', [script, *arguments, *more])
+            runpy.run_path(str(ROOT / script), run_name='__main__')
+    except SystemExit as end:
+        assert not end.code, f'{command}: {end.code}'
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def test_the_python_examples(place, monkeypatch, capsys):
