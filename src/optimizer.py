@@ -29,12 +29,13 @@ class SGD(tf.Module):
 
     def apply(self, gradients, learning_rate, updates):
         """Update variables from {name: gradient}; `learning_rate` and `updates` are [] float32."""
+        shrinking = learning_rate * self.weight_decay
         done = []
         for name, gradient in gradients.items():
             variable = self.variables_by_name[name]
             with tf.control_dependencies(done):  # the room that an update needs is needed once
                 if self.weight_decay and variable.shape.rank > 1:  # not of biases and gains
-                    variable.assign_sub(learning_rate * self.weight_decay * variable)
+                    variable.assign_sub(shrinking * variable)
                 done = [self.update(name, variable, gradient, learning_rate, updates)]
 
     def update(self, name, variable, gradient, learning_rate, updates):
@@ -51,13 +52,17 @@ class Adam(SGD):
             for moment in ('m', 'v'):
                 self.slot(f'adam/{moment}', name, variable.shape)
 
-    def update(self, name, variable, gradient, learning_rate, updates):
+    def apply(self, gradients, learning_rate, updates):
+        powers = [tf.pow(beta, updates + 1) for beta in (BETA1, self.beta2)]  # once for all
+        super().apply(gradients, learning_rate, powers)
+
+    def update(self, name, variable, gradient, learning_rate, powers):
         return tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self.slots[f'adam/m/{name}'].handle,
             v=self.slots[f'adam/v/{name}'].handle,
-            beta1_power=tf.pow(BETA1, updates + 1),
-            beta2_power=tf.pow(self.beta2, updates + 1),
+            beta1_power=powers[0],
+            beta2_power=powers[1],
             lr=learning_rate,
             beta1=BETA1,
             beta2=self.beta2,
