@@ -15,10 +15,10 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, ROOT)
 
-PROMPTS, PROMPT, LENGTH = 4, 32, 192  # texts; tokens of each prompt, and behind it
+PROMPTS, PROMPT, LENGTH = 8, 32, 128  # texts; tokens of each prompt, and behind it
 WAYS = {'as the model says': {}, 'top_k 40, 0.8': {'top_k': 40, 'temperature': 0.8}}
 WAYS['the likeliest'] = {'temperature': 0}
-DRAFT_TOKENS = (2, 4, 6)
+DRAFT_TOKENS = (2, 4)
 
 
 def seconds(sample, prompts):
@@ -57,7 +57,7 @@ def main(model, draft, path):
 
             rounds = [(seconds(alone, prompts), seconds(with_draft, prompts)) for _ in range(3)]
             each = [statistics.median(pair[i][0] for pair in rounds) for i in (0, 1)]
-            accepted = [n for sampled in rounds[0][1][1] for n in sampled.accepted]
+            accepted = [int(n) for sampled in rounds[0][1][1] for n in sampled.accepted]
             if not options.get('temperature', 1):  # then nothing is drawn, and both are one text
                 both = zip(rounds[0][0][1], rounds[0][1][1], strict=True)
                 assert all(a.tolist() == b.tokens.tolist() for a, b in both)
