@@ -16,7 +16,7 @@ import tqdm
 
 from . import text_files
 
-BLANK = 'XXXXX'  # in a question of cbt
+BLANK = 'XXXXX'  # how the files of the Children's Book Test write the missing word
 
 
 @dataclasses.dataclass(frozen=True)

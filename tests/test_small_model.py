@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_training import place, same, scalars, train, weights  # noqa: F401
 
 from src import model, small_model, train_config, train_step
 
@@ -52,6 +53,14 @@ def test_what_it_suits(changes, n_embd, suits):
 def test_it_does_not_remember_the_logits_of_a_large_vocabulary(n_vocab, suits):
     hparams = model.HParams(n_vocab, n_ctx=256, n_embd=128, n_head=4, n_layer=6)
     assert small_model.suits(config(batch_size=8), hparams) == suits
+
+
+def test_two_steps_and_two_more_are_four(place):  # noqa: F811
+    train(run_name='whole', steps=4)
+    train(run_name='parts', steps=2)
+    train(run_name='parts', steps=2)
+    assert scalars('loss', 'whole') == scalars('loss', 'parts')
+    assert same(weights('checkpoint/whole/model-4'), weights('checkpoint/parts/model-4'))
 
 
 @pytest.mark.parametrize(
