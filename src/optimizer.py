@@ -18,6 +18,8 @@ DECAY_EXPONENT, EPSILON1, CLIPPING_THRESHOLD = 0.8, 1e-30, 1.0
 class SGD(tf.Module):
     """Gradient descent; it remembers nothing."""
 
+    in_place = True  # whether an update needs no room of its own
+
     def __init__(self, variables, weight_decay=0.0):  # {name: variable}
         super().__init__()
         self.variables_by_name = variables
@@ -30,16 +32,20 @@ class SGD(tf.Module):
     def apply(self, gradients, learning_rate, updates):
         """Update variables from {name: gradient}; `learning_rate` and `updates` are [] float32."""
         shrinking = learning_rate * self.weight_decay
-        done = []
+        done = []  # what needs room waits for what needed it before: it is needed once
         for name, gradient in gradients.items():
             variable = self.variables_by_name[name]
-            with tf.control_dependencies(done):  # the room that an update needs is needed once
-                if self.weight_decay and variable.shape.rank > 1:  # not of biases and gains
-                    variable.assign_sub(shrinking * variable)
-                done = [self.update(name, variable, gradient, learning_rate, updates)]
+            if self.weight_decay and variable.shape.rank > 1:  # not of biases and gains
+                with tf.control_dependencies(done):
+                    done = [variable.assign_sub(shrinking * variable)]
+            with tf.control_dependencies([] if self.in_place else done):
+                update = self.update(name, variable, gradient, learning_rate, updates)
+            done = done if self.in_place else [update]
 
     def update(self, name, variable, gradient, learning_rate, updates):
-        return variable.assign_sub(learning_rate * gradient)
+        return tf.raw_ops.ResourceApplyGradientDescent(
+            var=variable.handle, alpha=learning_rate, delta=gradient
+        )
 
 
 class Adam(SGD):
@@ -77,6 +83,8 @@ class Adafactor(SGD):
     Of the second moments of a matrix it remembers the means of rows and of columns alone, so that
     it needs hardly more memory than SGD.
     """
+
+    in_place = False
 
     def __init__(self, variables, weight_decay=0.0):
         super().__init__(variables, weight_decay)
