@@ -12,7 +12,7 @@ TOKENS = 8192  # rows of the embedding's gradient that are added to at once, 25 
 
 
 def linear_cross_entropy(
-    h, labels, wte, dtype=tf.float32, train_wte=True, scale=1.0, slices=1, weights=None
+    h, labels, wte, dtype=tf.float32, train_wte=True, scale=1.0, rows=ROWS, slices=1, weights=None
 ):
     """Mean cross-entropy in nats of softmax(h wteᵀ), as model.lm_loss of model.logits_of.
 
@@ -22,9 +22,10 @@ def linear_cross_entropy(
         wte: [vocab, features], a tensor.
         dtype: of the matrix products; the softmax and all sums are float32.
         train_wte: whether wte shall have a gradient.
-        slices: whose gradients by logits are kept until they are multiplied; more take more memory
-            and less time.
         scale: what the gradients, not the loss, are multiplied by: float16 holds none below 6e-8.
+        rows: of logits at once.
+        slices: of so many rows, whose gradients by logits are kept until they are multiplied; more
+            of both take more memory and less time.
         weights: [n], what the loss of each row is multiplied by before the mean; None for ones.
 
     The gradients are computed along with the loss, wanted or not; cross_entropy leaves them out.
@@ -35,15 +36,15 @@ def linear_cross_entropy(
         n = h.shape[0]
         h, wte = tf.cast(h, dtype), tf.cast(wte, dtype)
         loss, dh, dwte, kept, done = 0.0, [], None, [], []
-        for start in range(0, n, ROWS):
+        for start in range(0, n, rows):
             with tf.control_dependencies(done):  # one slice after the other: the memory of one
-                some = tf.identity(h[start : start + ROWS])
-            some_labels = labels[start : start + ROWS]
+                some = tf.identity(h[start : start + rows])
+            some_labels = labels[start : start + rows]
             losses, p = _cross_entropy(some, some_labels, wte)
             factor = scale / n
             if weights is not None:
-                losses *= weights[start : start + ROWS]
-                factor *= weights[start : start + ROWS, None]
+                losses *= weights[start : start + rows]
+                factor *= weights[start : start + rows, None]
             loss += tf.reduce_sum(losses) / n
             with tf.control_dependencies([loss]):  # p is no more after that
                 d = tf.cast(_less_one(p, some_labels) * factor, dtype)  # [rows, vocab]
@@ -51,7 +52,7 @@ def linear_cross_entropy(
             done = [loss, dh[-1]]
             if train_wte:
                 kept.append((d, some))
-                if len(kept) == slices or start + ROWS >= n:
+                if len(kept) == slices or start + rows >= n:
                     dwte, kept = _plus_products(dwte, *zip(*kept, strict=True)), []
                     done.append(dwte)
         with tf.control_dependencies(done):  # what goes on with dh would need more memory
@@ -64,20 +65,16 @@ def linear_cross_entropy(
 def _plus_products(dwte, ds, hs):  # [vocab, features] or None, [rows, vocab]s, [rows, features]s
     """dwte + Σ dᵀ h, in the memory of dwte."""
     h, vocab = tf.concat(hs, axis=0), ds[0].shape[1]
-    first = dwte is None
-    if first:
-        dwte = tf.raw_ops.Empty(shape=[vocab, h.shape[1]], dtype=tf.float32)
+    if dwte is None:
+        d = tf.concat(ds, axis=0)
+        return tf.cast(tf.matmul(d, h, transpose_a=True), tf.float32)
     for start in range(0, vocab, TOKENS):
         end = min(start + TOKENS, vocab)
         with tf.control_dependencies([dwte]):
             d = tf.concat([d[:, start:end] for d in ds], axis=0)
             piece = tf.cast(tf.matmul(d, h, transpose_a=True), tf.float32)
-        if not first:
-            piece += dwte[start:end]
-        with tf.control_dependencies([piece]):
-            dwte = tf.raw_ops.TensorStridedSliceUpdate(
-                input=dwte, begin=[start], end=[end], strides=[1], value=piece
-            )
+        # Of all operations that add rows to a tensor, this one alone needs no copy of it.
+        dwte = tf.raw_ops.InplaceAdd(x=dwte, i=tf.range(start, end), v=piece)
     return dwte
 
 

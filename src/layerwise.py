@@ -71,9 +71,11 @@ def loss_and_gradients(
         weights = tf.reshape(weights, [-1])
     with tf.GradientTape() as tape:
         tape.watch([h, wte])
-        slices = 1 if recompute else 8 // dtype.size
+        rows, slices = fused_loss.ROWS, 1
+        if not recompute:  # as much memory in both cases
+            rows, slices = (2 * rows, 1) if dtype == tf.float32 else (rows, 4)
         loss = fused_loss.linear_cross_entropy(
-            *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale, slices, weights
+            *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale, rows, slices, weights
         )
     dh, dwte = tape.gradient(loss, [h, wte])
 

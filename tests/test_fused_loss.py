@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -34,7 +36,7 @@ def test_it_is_the_plain_loss_with_its_gradients(monkeypatch, n, compiled, slice
     monkeypatch.setattr(fused_loss, 'TOKENS', 20)
 
     def fused(h, labels, wte):
-        return fused_loss.linear_cross_entropy(h, labels, wte, slices=slices)
+        return fused_loss.linear_cross_entropy(h, labels, wte, rows=4, slices=slices)
 
     if compiled:
         fused = tf.function(fused, autograph=False)
@@ -48,12 +50,13 @@ def test_it_is_the_plain_loss_with_its_gradients(monkeypatch, n, compiled, slice
 
 @pytest.mark.parametrize('n', [4, 13])
 @pytest.mark.parametrize('slices', [1, 2])
-def test_weights_multiply_the_losses_of_rows(monkeypatch, n, slices):
-    monkeypatch.setattr(fused_loss, 'ROWS', 4)
+def test_weights_multiply_the_losses_of_rows(n, slices):
     weights = tf.constant(np.random.default_rng(0).integers(0, 3, n), tf.float32)
 
     def fused(h, labels, wte):
-        return fused_loss.linear_cross_entropy(h, labels, wte, slices=slices, weights=weights)
+        return fused_loss.linear_cross_entropy(
+            h, labels, wte, rows=4, slices=slices, weights=weights
+        )
 
     def weighted(h, labels, wte):
         logits = model.logits_of(h, {'wte': wte})
@@ -76,12 +79,11 @@ def test_an_embedding_that_is_not_trained_has_no_gradient():
     assert dwte is None
 
 
-def test_no_tensor_has_all_the_logits(monkeypatch):
-    monkeypatch.setattr(fused_loss, 'ROWS', 4)
-
+def test_no_tensor_has_all_the_logits():
     @tf.function(autograph=False)
     def step(h, labels, wte):
-        return loss_and_gradients(fused_loss.linear_cross_entropy, h, labels, wte)
+        by_four = functools.partial(fused_loss.linear_cross_entropy, rows=4)
+        return loss_and_gradients(by_four, h, labels, wte)
 
     graph = step.get_concrete_function(*batch(13)).graph
     shapes = [output.shape for op in graph.get_operations() for output in op.outputs]
