@@ -5,6 +5,7 @@ small part of the work and most of the memory. The products with the weights are
 layer only the inputs of the five steps below are remembered.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from . import dropout, lean_attention, model
@@ -13,7 +14,12 @@ from . import dropout, lean_attention, model
 @tf.custom_gradient
 def gelu(x):
     """model.gelu in one pass over x, and its gradient in another."""
-    return _gelu(x), lambda upstream: _gelu_gradient(x, upstream)
+    rows = tf.reshape(x, [-1, x.shape[-1]])  # which XLA shares among cores; a batch of one it would not
+
+    def gradient(upstream):
+        return tf.reshape(_gelu_gradient(rows, tf.reshape(upstream, rows.shape)), x.shape)
+
+    return tf.reshape(_gelu(rows), x.shape), gradient
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -22,11 +28,12 @@ def _gelu(x):
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _gelu_gradient(x, upstream):
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = _gelu(x)
-    return tape.gradient(y, x, upstream)
+def _gelu_gradient(x, upstream):  # of 0.5 x (1 + tanh(slope (x + 0.044715 x³)))
+    slope, dtype = np.sqrt(2 / np.pi), x.dtype
+    x, upstream = tf.cast(x, tf.float32), tf.cast(upstream, tf.float32)
+    t = tf.tanh(slope * (x + 0.044715 * x * x * x))
+    inner = slope * (1 + 3 * 0.044715 * x * x)
+    return tf.cast(upstream * 0.5 * (1 + t + x * (1 - t * t) * inner), dtype)
 
 
 def norm(x, params):
