@@ -50,14 +50,18 @@ def batches(some_windows, batch_size, window, end=None):
         yield tokens, new
 
 
-def compiled(lm, lora_scale=1.0, end=None):
+def compiled(lm, lora_scale=1.0, end=None, parts=1):
     """A compiled function from tokens, [batch, window], to what tokens[:, 1:] cost.
 
-    Tokens see none before the last `end` before them, where one is given; ~token is that token.
+    Tokens see none before the last `end` before them, where one is given; ~token is that token. A
+    batch of equal `parts` is computed in so many places at once.
     """
 
     @tf.function(autograph=False)
     def costs(tokens):  # [batch, window] -> [batch, window - 1]
+        return tf.concat([costs_of_part(part) for part in tf.split(tokens, parts)], axis=0)
+
+    def costs_of_part(tokens):
         block = lean_block.lean_block(tokens.shape[1], lora_scale=lora_scale)
         tokens = windows.tokens_of(tokens)
         firsts = None if end is None else windows.firsts_of(tokens, end)

@@ -1,12 +1,12 @@
 """The loss and its gradients for models so small that starting operations takes most of the time.
 
-XLA makes one program of model.model, its loss and their gradients, all of which is remembered. Such
+XLA makes one program of the model, its loss and their gradients, all of which is remembered. Such
 products are too small to be shared: each core works on a part of the batch by itself.
 """
 
 import tensorflow as tf
 
-from . import model, processes
+from . import lean_block, model, processes
 
 WIDEST = 128  # n_embd; wider models gain nothing
 MOST = 10**8  # numbers that may be remembered: 0.4 GB
@@ -39,20 +39,27 @@ def use_cores():
         return
 
 
-def loss_and_gradients(lm, variables, batch_size):
-    """A function from inputs and tokens, [batch, sequence]s, to the loss, [], and its gradients.
+def parts_of(batch_size):
+    """In how many equal parts a batch is shared among the cores."""
+    return max(n for n in range(1, processes.cores() + 1) if batch_size % n == 0)
+
+
+def loss_and_gradients(lm, variables, batch_size, window):
+    """A function from inputs and tokens, [batch, window]s, to the loss, [], and its gradients.
 
     Args:
         variables: a list, by which of them.
-        batch_size: the batch.
     """
-    parts = max(n for n in range(1, processes.cores() + 1) if batch_size % n == 0)
+    parts, last = parts_of(batch_size), window - 1  # from the last input nothing is predicted
+    block = lean_block.lean_block(last)  # XLA computes nothing twice, so nothing is forgotten
 
     @tf.function(jit_compile=True, autograph=False)
     def of_part(inputs, tokens):  # its summands of the mean
         with tf.GradientTape() as tape:
-            h, _ = model.transformer(lm.hparams, lm.params, inputs)
-            loss = model.lm_loss(model.logits_of(h, lm.params), tokens) / parts
+            h, _ = model.transformer(lm.hparams, lm.params, inputs[:, :last], block=block)
+            logits = model.logits_of(h, lm.params)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tokens[:, 1:], logits)
+            loss = tf.reduce_mean(losses) / parts
         return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
 
     def of_batch(inputs, tokens):

@@ -207,7 +207,8 @@ def _one_step(state, config, window, devices):
 
     of_small = None
     if small_model.suits(config, lm.hparams) and devices.replicas == 1:
-        of_small = small_model.loss_and_gradients(lm, list(trained.values()), config.batch_size)
+        variables = list(trained.values())
+        of_small = small_model.loss_and_gradients(lm, variables, config.batch_size, window)
 
     def loss_and_all_gradients(batch):
         if of_small and batch.keys() == {'inputs', 'tokens'}:

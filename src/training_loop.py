@@ -121,7 +121,8 @@ class Run:
         batches = np.stack([state.sampler.sample(self.window) for _ in range(windows)])
         batches = batches.reshape(shape).astype(np.int32)
         learning_rate = schedule.learning_rate(state.counter, self.last, config)
-        scale, start = float(state.loss_scale), time.time()
+        scale = float(state.loss_scale) if state.scales else 1.0
+        start = time.time()
         self.progress.show()
         loss, norm = map(float, self.train_step(batches, learning_rate))
         took = time.time() - start

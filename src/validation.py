@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from . import likelihood
+from . import likelihood, small_model
 
 
 def split(chunks, fraction):
@@ -43,7 +43,9 @@ class Validation:
     """
 
     def __init__(self, lm, config, sampler, window, end=None):
-        self.costs = likelihood.compiled(lm, config.lora_scale, end)
+        suits = small_model.suits(config, lm.hparams)
+        parts = small_model.parts_of(config.val_batch_size) if suits else 1
+        self.costs = likelihood.compiled(lm, config.lora_scale, end, parts)
         self.end = end
         self.shape = config.val_batch_size, window
         if config.val_batch_count:

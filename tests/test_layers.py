@@ -15,11 +15,10 @@ LAYERS = [
     ' suffix_automaton',
     'litert model sample accumulate memory_saving_gradients optimizer fused_loss memory lora'
     ' distribution windows dropout cloze check_overlap',
-    'checkpoint dataset_config sample_config lean_attention layerwise progress beam litert_graph'
-    ' small_model',
+    'checkpoint dataset_config sample_config lean_attention layerwise progress beam litert_graph',
     'load_dataset train_config controls sample_numpy architecture lean_block export',
-    'engines speculative train_step likelihood run_directory train_encoder',
-    'token_logprobs generation validation',
+    'engines speculative small_model likelihood run_directory train_encoder',
+    'token_logprobs generation validation train_step',
     'evaluate training_loop',
     'training',
     'interactive_conditional_samples generate_unconditional_samples __main__',

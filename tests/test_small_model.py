@@ -21,7 +21,8 @@ def test_loss_and_gradients_are_the_models(tiny, batch_size, monkeypatch):
     random = np.random.default_rng(0)
     inputs, tokens = tf.constant(random.integers(0, 97, [2, batch_size, 32]), tf.int32)
     variables = list(model.by_name(tiny.params).values())
-    loss, gradients = small_model.loss_and_gradients(tiny, variables, batch_size)(inputs, tokens)
+    of_batch = small_model.loss_and_gradients(tiny, variables, batch_size, 32)
+    loss, gradients = of_batch(inputs, tokens)
     with tf.GradientTape() as tape:
         expected = model.lm_loss(tiny(inputs)['logits'], tokens)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
