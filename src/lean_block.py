@@ -14,7 +14,7 @@ from . import dropout, lean_attention, model
 @tf.custom_gradient
 def gelu(x):
     """model.gelu in one pass over x, and its gradient in another."""
-    rows = tf.reshape(x, [-1, x.shape[-1]])  # which XLA shares among cores; a batch of one it would not
+    rows = tf.reshape(x, [-1, x.shape[-1]])  # which XLA shares among cores, unlike batches of one
 
     def gradient(upstream):
         return tf.reshape(_gelu_gradient(rows, tf.reshape(upstream, rows.shape)), x.shape)
