@@ -122,7 +122,7 @@ def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=Non
         length,
         sample_numpy.uniforms_for(seed, [number], length),
         controls=config.controls(enc, loaded.lm.hparams.n_vocab),
-        **_checked(**options),
+        **checked(**options),
     )
     if config.include_prefix and prompt:
         yield prompt
@@ -205,7 +205,7 @@ def _grown(
     A row ends some tokens after `ended(ids)` has become true. A bar shows what takes long.
     """
     _require('batch_size', batch_size, int, 1)
-    options = _checked(**options)
+    options = checked(**options)
     numbers, each = _numbers(nsamples), range(len(contexts))
     if nsamples:
         todo = iter([(i, number) for i in each for number in numbers])
@@ -257,7 +257,8 @@ def _searched(loaded, contexts, lengths, num_beams, nsamples=0, **_):
             yield i, found.tokens
 
 
-def _checked(*, temperature=1, top_k=0, top_p=1):
+def checked(*, temperature=1, top_k=0, top_p=1):
+    """These options, all of them, as a dict. Raises ValueError: one of them cannot be that."""
     _require('temperature', temperature, (int, float), 0)
     _require('top_k', top_k, int, 0)
     _require('top_p', top_p, (int, float), float('-inf'))

@@ -59,11 +59,11 @@ def interact_model(
     """
     from . import generation  # here, so that a mistyped flag is refused at once
 
+    options = {'length': length, 'config': config, 'seed': seed}
+    options |= generation.checked(temperature=temperature, top_k=top_k, top_p=top_p)
     if engine == 'auto' and config.num_beams:
         engine = 'tensorflow'
     loaded = generation.load(model_name, models_dir, adapters, engine, dtype)
-    options = {'length': length, 'config': config, 'seed': seed}
-    options |= {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
     if stream is None:
         stream = sys.stdout.isatty() and not config.num_beams
     while prompt := ask():

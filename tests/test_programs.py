@@ -69,6 +69,14 @@ def test_talking_to_a_model(place):
     assert 'Loading checkpoint models/tiny/model.ckpt\n' in result.stderr
 
 
+@pytest.mark.parametrize('flag', ['--top_k=-3', '--temperature=-1', '--top_p=much'])
+def test_what_cannot_be_is_refused_before_the_prompt(place, flag):
+    result = run(place, [*INTERACT, '--model_name', 'tiny', flag], 'Good\n')
+    name, value = flag.removeprefix('--').split('=')
+    assert result.returncode and result.stdout == ''
+    assert name in result.stderr.splitlines()[-1] and value in result.stderr.splitlines()[-1]
+
+
 def test_on_a_terminal_it_streams_and_control_c_ends_the_text_alone(place):
     pid, terminal = pty.fork()
     if not pid:
