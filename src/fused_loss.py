@@ -73,7 +73,6 @@ def _plus_products(dwte, ds, hs):  # [vocab, features] or None, [rows, vocab]s, 
         with tf.control_dependencies([dwte]):
             d = tf.concat([d[:, start:end] for d in ds], axis=0)
             piece = tf.cast(tf.matmul(d, h, transpose_a=True), tf.float32)
-        # Of all operations that add rows to a tensor, this one alone needs no copy of it.
         dwte = tf.raw_ops.InplaceAdd(x=dwte, i=tf.range(start, end), v=piece)
     return dwte
 

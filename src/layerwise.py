@@ -72,7 +72,7 @@ def loss_and_gradients(
     with tf.GradientTape() as tape:
         tape.watch([h, wte])
         rows, slices = fused_loss.ROWS, 1
-        if not recompute:  # as much memory in both cases
+        if not recompute:  # both need as much memory, and each is the faster one for its type
             rows, slices = (2 * rows, 1) if dtype == tf.float32 else (rows, 4)
         loss = fused_loss.linear_cross_entropy(
             *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale, rows, slices, weights

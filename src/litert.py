@@ -1,8 +1,8 @@
 """A .tflite of export.py at work: tokens to the logits of the next, without TensorFlow.
 
 The graph's only signature, `step`, reads n tokens after a past: a prompt, or the last token. With
-two the weights of 124M would be in memory twice, 1.7 instead of 1.3 GB, and the past be copied from
-one to the other. Axes are those of model.py; a window is the room for the past.
+one for each, a process with 124M took 1.7 instead of 1.3 GB. Axes are those of model.py; a window
+is the room for the past.
 
     tokens, positions  [n] int32
     last               [1, n], 1 at the token whose logits are wanted

@@ -61,8 +61,8 @@ def peak(hparams, config):
     remembered = layers * (4 * tokens * width if config.memory_saving_gradients else of_layer)
     squares = config.batch_size * hparams.n_head * min(window, SLICE) * window
     in_layer = 2 * of_layer + 2 * 4 * squares + 4 * layer
-    slices = 1 if config.memory_saving_gradients else 8 // product  # about as in layerwise
-    in_loss = min(SLICE, tokens) * vocab * (8 + slices * product) + of_embedding
+    kept = product if config.memory_saving_gradients else 8  # by rows and slices of layerwise
+    in_loss = min(SLICE, tokens) * vocab * (8 + kept) + of_embedding
     if config.dtype != 'float32':
         in_loss += product * embedding
     moments = remembered + in_loss, remembered + of_embedding + in_layer, gradients + in_layer
