@@ -9,6 +9,7 @@ tokens [batch, sequence] int32 of any batch and sequence:
 """
 
 import contextlib
+import copy
 import dataclasses
 import glob
 import math
@@ -113,16 +114,29 @@ def write_tflite(path, hparams, params, dtype, date):
     step = litert_graph.Step(hparams, params, dtype)
     with _staging(path) as stage:
         graph, new = os.path.join(stage, 'graph'), os.path.join(stage, 'tflite')
-        tf.saved_model.save(step, graph, signatures={'step': step.signature()})
-        converter = tf.lite.TFLiteConverter.from_saved_model(graph, signature_keys=['step'])
+        first = litert.SIGNATURES[0]
+        tf.saved_model.save(step, graph, signatures={first: step.signature()})
+        converter = tf.lite.TFLiteConverter.from_saved_model(graph, signature_keys=[first])
         if dtype == 'int8':  # the weights; XNNPACK rounds activations as they come
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         with open(new, 'wb') as file:
-            file.write(converter.convert())
+            file.write(_under_all_signatures(converter.convert()))
             file.flush()
             os.fsync(file.fileno())
         os.utime(new, ns=(date, date))
         os.replace(new, path)
+
+
+def _under_all_signatures(tflite):  # bytes -> bytes
+    """The file's one graph by each of its names; the converter would make a graph for each."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    tflite = flatbuffer_utils.convert_bytearray_to_object(tflite)
+    (signature,) = tflite.signatureDefs
+    tflite.signatureDefs = [copy.copy(signature) for _ in litert.SIGNATURES]
+    for signature, name in zip(tflite.signatureDefs, litert.SIGNATURES, strict=True):
+        signature.signatureKey = name
+    return flatbuffer_utils.convert_object_to_bytearray(tflite)
 
 
 def write_saved_model(path, hparams, params):

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from ai_edge_litert import interpreter
 from conftest import ROOT, recorded
 
 from src import litert, sample, sample_numpy
@@ -109,6 +110,30 @@ def test_the_window_has_an_end(exact):
     exact.step(1)
 
 
+def test_prefill_and_decode_are_names_of_one_graph_with_one_cache(exported, expected):
+    opened = interpreter.Interpreter(exported('float32'))
+    assert sorted(opened.get_signature_list()) == ['decode', 'prefill']
+    assert opened.num_subgraphs() == 1  # so each tensor of a name is the same tensor
+    prefill, decode = map(opened.get_signature_runner, ('prefill', 'decode'))
+    shapes = {name: d['shape_signature'] for name, d in prefill.get_input_details().items()}
+    shapes = {name: shape for name, shape in shapes.items() if len(shape) == 3}
+    past = {name: np.zeros([heads, 31, n], 'f4') for name, (heads, _, n) in shapes.items()}
+    length = 0
+    for runner, n in ((prefill, 9), (decode, 1), (decode, 1), (prefill, 20)):
+        result = runner(
+            tokens=TOKENS[length : length + n].astype(np.int32),
+            positions=np.arange(length, length + n, dtype=np.int32),
+            last=np.eye(n, dtype='f4')[-1:],
+            mask_past=np.where(np.arange(31) < length, 0, litert.MASKED)[None].astype('f4'),
+            mask_new=np.triu(np.full([n, n], litert.MASKED), 1),
+            **past,
+        )
+        for name in past:
+            past[name][:, length : length + n] = result[f'new_{name}']
+        length += n
+        assert np.allclose(result['logits'][0], expected[length - 1], atol=1e-5)
+
+
 def test_only_what_is_as_new_as_the_weights_is_current(exported, tmp_path):
     prefix = str(tmp_path / 'model.ckpt')
     assert litert.current(prefix, 'int8') is None
@@ -139,6 +164,13 @@ def test_what_is_no_such_file_is_said(exported, tmp_path):
         with pytest.raises(ValueError, match=r'bad\.tflite is damaged: .+') as error:
             litert.LiteRT(str(tmp_path / 'bad.tflite'))
         assert '\n' not in str(error.value)
+
+
+def test_a_file_with_other_signatures_is_refused(exported, tmp_path):
+    other = pathlib.Path(exported('int8')).read_bytes().replace(b'decode', b'encode')
+    (tmp_path / 'other.tflite').write_bytes(other)
+    with pytest.raises(ValueError, match=r'other\.tflite was not made by: python -m src export'):
+        litert.LiteRT(str(tmp_path / 'other.tflite'))
 
 
 def test_a_missing_package_is_said(exported, monkeypatch):
