@@ -302,6 +302,15 @@ def test_openais_modules_are_imported_as_openai_imported_them():
     assert result.stdout == '1024\n', result.stderr
 
 
+def test_a_program_does_not_wait_for_keras():
+    code = (
+        'import sys; from src import flags; flags.run(lambda: __import__("tensorflow")); '
+        'print("tensorflow" in sys.modules, [n for n in sys.modules if n.startswith("keras.src")])'
+    )
+    environment = {k: v for k, v in os.environ.items() if k != 'TF_USE_LEGACY_KERAS'}
+    assert run(ROOT, ['-c', code], env=environment).stdout == 'True []\n'
+
+
 def test_the_one_model_that_was_downloaded_serves_all_commands(place):
     (place / 'models' / 'tiny').rename(place / 'models' / '345M')
     result = run(place, [ROOT / 'encode.py', 'text', 'out.npz'])
