@@ -48,19 +48,28 @@ def _norm_of(x, g, b):
 
 @tf.function(jit_compile=True, autograph=False)
 def _norm(x, g, b):
-    return model.norm(x, {'g': g, 'b': b})
+    return _standardized(x)[0] * g + b
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _norm_gradient(x, g, dy, epsilon=1e-5):  # [batch, sequence, features]s but g -> dx, dg, db
-    def mean(x):
-        return tf.reduce_mean(x, axis=-1, keepdims=True)
-
-    x = x - mean(x)
-    std = tf.sqrt(mean(tf.square(x)) + epsilon)
-    n, dn = x / std, dy * g
-    dx = (dn - mean(dn) - n * mean(dn * n)) / std
+def _norm_gradient(x, g, dy):  # [batch, sequence, features]s but g -> dx, dg, db
+    n, std = _standardized(x)
+    dn = dy * g
+    dx = (dn - _mean(dn) - n * _mean(dn * n)) / std
     return dx, tf.reduce_sum(dy * n, axis=[0, 1]), tf.reduce_sum(dy, axis=[0, 1])
+
+
+def _standardized(x, epsilon=1e-5):  # -> the same and its std, [..., 1]
+    x = x - _mean(x)
+    std = tf.sqrt(_mean(tf.square(x)) + epsilon)
+    return x / std, std
+
+
+def _mean(x):  # [batch, sequence, features] -> [batch, sequence, 1]
+    """Of the last axis, as a product: a sum along it XLA makes number by number."""
+    *start, features = x.shape
+    ones = tf.fill([features], 1 / features)
+    return tf.reshape(tf.linalg.matvec(tf.reshape(x, [-1, features]), ones), [*start, 1])
 
 
 def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
