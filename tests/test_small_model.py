@@ -38,7 +38,8 @@ def test_loss_and_gradients_are_the_models(tiny, batch_size, monkeypatch):
     [
         ({}, 128, True),
         ({'noise': 0.1, 'accumulate_gradients': 2}, 64, True),
-        ({}, 192, False),
+        ({}, 256, True),
+        ({}, 320, False),
         ({'batch_size': 9}, 128, False),
         ({'dtype': 'bfloat16'}, 64, False),
         ({'memory_saving_gradients': True}, 64, False),
@@ -48,6 +49,13 @@ def test_loss_and_gradients_are_the_models(tiny, batch_size, monkeypatch):
 def test_what_it_suits(changes, n_embd, suits):
     hparams = model.HParams(97, n_ctx=256, n_embd=n_embd, n_head=4)
     assert small_model.suits(config(**changes), hparams) == suits
+
+
+@pytest.mark.parametrize('seq_length, n_ctx', [(512, 1024), (1024, 512), (513, 1024)])
+def test_it_is_not_for_long_windows(seq_length, n_ctx):
+    hparams = model.HParams(97, n_ctx, n_embd=64, n_head=4)
+    suits = small_model.suits(config(seq_length=seq_length), hparams)
+    assert suits == (min(seq_length, n_ctx) <= 512)
 
 
 @pytest.mark.parametrize('n_vocab, suits', [(65, True), (2000, True), (50257, False)])
