@@ -1,11 +1,14 @@
-"""Seconds and memory of a training step of the 124M shape, beside PyTorch, measured in one run.
+"""Seconds and memory of a training step of the 124M shape, beside nanoGPT's, measured in one run.
 
-    python benchmarks/training.py
+    python benchmarks/training.py nanoGPT  # a checkout of github.com/karpathy/nanoGPT
 
-Random weights and tokens, Adam, batches of 1 x 1024 and of 4 x 256. Each system runs in processes
-of its own, so that the peak memory is its own, and takes turns with the others. See README.md.
+Random weights and tokens, batches of 1 x 1024 and of 4 x 256. Each system runs in processes of its
+own, so that the peak memory is its own, and takes turns with the others. Ours does by default what
+Shepperd's does, Adam alone; nanoGPT also clips gradients and lets weights decay. Both are measured
+both ways. See README.md.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -21,6 +24,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 SHAPE = {'n_vocab': 50257, 'n_ctx': 1024, 'n_embd': 768, 'n_head': 12, 'n_layer': 12}  # 124M
 BATCHES = {'1x1024': (1, 1024), '4x256': (4, 256)}
 LEARNING_RATE = 2e-5
+CHECKOUT = sys.argv[1] if len(sys.argv) > 1 else ''
 ROUNDS, WARM_UP, STEPS = 2, 2, 4  # processes for each system; steps in each, before and with clock
 
 
@@ -58,57 +62,45 @@ def ours_bfloat16(batch):
     return ours(batch, dtype='bfloat16')
 
 
-def nanogpt_style(batch, compile=False, dtype='float32'):
-    """What nanoGPT does: fused attention, tied embedding, AdamW; nothing that only a GPU has."""
+def ours_as_nanogpt(batch, **flags):
+    return ours(
+        batch, optimizer='adamw', weight_decay=0.1, adam_beta2=0.95, clip_gradients=1.0, **flags
+    )
+
+
+def ours_as_nanogpt_bfloat16(batch):
+    return ours_as_nanogpt(batch, dtype='bfloat16')
+
+
+def nanogpt(batch, dtype='float32', compile=False, bare=False):
+    """The model of nanoGPT in the step of its train.py.
+
+    Args:
+        bare: nothing but Adam, as ours by default: no clipping, no decay, and the fused update that
+            nanoGPT takes on GPUs alone.
+    """
     import torch
-    from torch import nn
-    from torch.nn import functional
 
-    n_embd, n_head = SHAPE['n_embd'], SHAPE['n_head']
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.ln_1, self.ln_2 = nn.LayerNorm(n_embd), nn.LayerNorm(n_embd)
-            self.c_attn, self.c_proj = nn.Linear(n_embd, 3 * n_embd), nn.Linear(n_embd, n_embd)
-            self.mlp = nn.Sequential(
-                nn.Linear(n_embd, 4 * n_embd),
-                nn.GELU(approximate='tanh'),
-                nn.Linear(4 * n_embd, n_embd),
-            )
-
-        def forward(self, x):  # [batch, sequence, features] -> the same
-            qkv = self.c_attn(self.ln_1(x)).split(n_embd, dim=2)
-            q, k, v = (y.unflatten(2, (n_head, -1)).transpose(1, 2) for y in qkv)
-            a = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.c_proj(a.transpose(1, 2).flatten(2))
-            return x + self.mlp(self.ln_2(x))
-
-    class GPT(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.wte = nn.Embedding(SHAPE['n_vocab'], n_embd)
-            self.wpe = nn.Embedding(SHAPE['n_ctx'], n_embd)
-            self.h = nn.Sequential(*[Block() for _ in range(SHAPE['n_layer'])])
-            self.ln_f = nn.LayerNorm(n_embd)
-            for parameter in self.parameters():
-                if parameter.dim() > 1:
-                    nn.init.normal_(parameter, std=0.02)
-
-        def forward(self, X):  # [batch, sequence] -> []
-            h = self.wte(X) + self.wpe.weight[: X.shape[1]]
-            logits = functional.linear(self.ln_f(self.h(h)), self.wte.weight)
-            return functional.cross_entropy(logits[:, :-1].flatten(0, 1), X[:, 1:].flatten())
+    sys.path.insert(0, CHECKOUT)
+    from model import GPT, GPTConfig
 
     torch.manual_seed(0)
-    gpt, X = GPT(), torch.tensor(tokens(batch))
-    optimizer = torch.optim.AdamW(gpt.parameters(), lr=LEARNING_RATE, weight_decay=0, fused=True)
+    sizes = {'n_layer': SHAPE['n_layer'], 'n_head': SHAPE['n_head'], 'n_embd': SHAPE['n_embd']}
+    gpt = GPT(GPTConfig(block_size=SHAPE['n_ctx'], vocab_size=SHAPE['n_vocab'], bias=True, **sizes))
+    if bare:
+        optimizer = torch.optim.Adam(gpt.parameters(), lr=LEARNING_RATE, fused=True)
+    else:
+        optimizer = gpt.configure_optimizers(0.1, LEARNING_RATE, (0.9, 0.95), 'cpu')
     loss_of = torch.compile(gpt) if compile else gpt
+    X = torch.tensor(tokens(batch))  # [batch, window]
+    Y = torch.cat([X[:, 1:], torch.full_like(X[:, :1], -1)], dim=1)  # -1: not to be predicted
 
     def step():
         with torch.autocast('cpu', torch.bfloat16, enabled=dtype == 'bfloat16'):
-            loss = loss_of(X)
+            _, loss = loss_of(X, Y)
         loss.backward()
+        if not bare:
+            torch.nn.utils.clip_grad_norm_(gpt.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss.item()
@@ -116,28 +108,41 @@ def nanogpt_style(batch, compile=False, dtype='float32'):
     return step
 
 
-def nanogpt_style_compiled(batch):
-    return nanogpt_style(batch, compile=True)
+def nanogpt_bare(batch):
+    return nanogpt(batch, bare=True)
 
 
-def nanogpt_style_bfloat16(batch):
-    return nanogpt_style(batch, dtype='bfloat16')
+def nanogpt_compiled(batch):
+    return nanogpt(batch, compile=True)
+
+
+def nanogpt_bfloat16(batch):
+    return nanogpt(batch, dtype='bfloat16')
+
+
+def nanogpt_bare_bfloat16(batch):
+    return nanogpt(batch, dtype='bfloat16', bare=True)
 
 
 SYSTEMS = {
     'ours': ours,
     'ours --memory_saving_gradients': ours_memory_saving,
-    'PyTorch, nanoGPT style': nanogpt_style,
-    'PyTorch, torch.compile': nanogpt_style_compiled,
-    'ours --dtype bfloat16': ours_bfloat16,
-    'PyTorch, bfloat16 autocast': nanogpt_style_bfloat16,
+    'ours, clipping and decay': ours_as_nanogpt,
+    'nanoGPT': nanogpt,
+    'nanoGPT, nothing but Adam': nanogpt_bare,
+    'nanoGPT, torch.compile': nanogpt_compiled,
+    'ours, bfloat16': ours_bfloat16,
+    'ours, bfloat16, clipping, decay': ours_as_nanogpt_bfloat16,
+    'nanoGPT, bfloat16': nanogpt_bfloat16,
+    'nanoGPT, bfloat16, just Adam': nanogpt_bare_bfloat16,
 }
 
 
 def measure(name, batch):
     """What a process measures of itself, as JSON on stdout."""
     start = time.perf_counter()
-    step = SYSTEMS[name](batch)
+    with contextlib.redirect_stdout(sys.stderr):  # nanoGPT tells how large it is
+        step = SYSTEMS[name](batch)
     losses = [step() for _ in range(WARM_UP)]
     warm_up, seconds = time.perf_counter() - start, []
     for _ in range(STEPS):
@@ -150,7 +155,7 @@ def measure(name, batch):
 
 def run(name, batch):
     """`measure` in a process of its own."""
-    command = [sys.executable, os.path.realpath(__file__), name, batch]
+    command = [sys.executable, os.path.realpath(__file__), CHECKOUT, name, batch]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -176,9 +181,11 @@ def compare(batch):
 
 
 def main():
+    if not os.path.exists(os.path.join(CHECKOUT, 'model.py')):
+        sys.exit('What is missing: a checkout of github.com/karpathy/nanoGPT, as the argument')
     for batch in BATCHES:
         compare(batch)
 
 
 if __name__ == '__main__':
-    measure(*sys.argv[1:]) if len(sys.argv) == 3 else main()
+    measure(*sys.argv[2:]) if len(sys.argv) == 4 else main()

@@ -37,7 +37,7 @@ def _gelu_gradient(x, upstream):  # of 0.5 x (1 + tanh(slope (x + 0.044715 x³))
 
 
 def norm(x, params):
-    """model.norm in one pass over x, and its gradient in another."""
+    """model.norm in one program, and its gradient in another."""
     return _norm_of(x, tf.convert_to_tensor(params['g']), tf.convert_to_tensor(params['b']))
 
 
@@ -66,8 +66,10 @@ def _standardized(x, epsilon=1e-5):  # -> the same and its std, [..., 1]
 
 
 def _mean(x):  # [batch, sequence, features] -> [batch, sequence, 1]
-    """Of the last axis, as a product: a sum along it XLA makes number by number."""
+    """A product on CPUs, for which XLA adds several numbers at a time, unlike for a sum."""
     *start, features = x.shape
+    if tf.config.list_physical_devices('GPU'):  # which may round what it multiplies
+        return tf.reduce_mean(x, axis=-1, keepdims=True)
     ones = tf.fill([features], 1 / features)
     return tf.reshape(tf.linalg.matvec(tf.reshape(x, [-1, features]), ones), [*start, 1])
 

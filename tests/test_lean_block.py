@@ -75,9 +75,12 @@ def test_gelu_has_its_gradient():
     np.testing.assert_allclose(tape.gradient(ours, x), tape.gradient(plain, x), atol=1e-5)
 
 
-def test_norm_has_its_gradients():
+@pytest.mark.parametrize('gpus, sequence', [([], 5), (['GPU:0'], 6)])  # two shapes: compiled anew
+def test_norm_has_its_gradients(gpus, sequence, monkeypatch):
+    monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: gpus)
     random = np.random.default_rng(0)
-    x, upstream = (tf.constant(random.normal(3, 2, [2, 5, 24]), tf.float32) for _ in range(2))
+    shape = [2, sequence, 24]
+    x, upstream = (tf.constant(random.normal(3, 2, shape), tf.float32) for _ in range(2))
     params = {name: tf.constant(random.normal(size=24), tf.float32) for name in 'gb'}
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([x, params])
