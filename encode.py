@@ -1,68 +1,14 @@
 #!/usr/bin/env python3
 """Encode text once, to train on it often:  python encode.py <file|directory|glob> out.npz"""
 
-import dataclasses
 import os
 import sys
 
 here = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(here) if os.path.basename(here) == 'src' else here)
 
-from src import (  # noqa: E402
-    dataset_config,
-    encoder,
-    flags,
-    load_dataset,
-    model_directory,
-    text_files,
-    token_files,
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EncodeConfig(dataset_config.EncodingConfig):
-    """Encode text into a file of tokens, for train.py --dataset."""
-
-    path: str = flags.positional(metavar='PATH', help='A file, a directory or a glob pattern')
-    out_npz: str = flags.positional(
-        metavar='OUT.npz',
-        help='Where the tokens go; an .npy is not read into memory to train on it',
-    )
-    model_name: str = flags.flag(
-        model_directory.DEFAULT, metavar='MODEL', help='The model whose vocabulary is used'
-    )
-    models_dir: str = flags.flag('models', metavar='DIR', help='The folder of the models')
-    num_proc: int = flags.flag(1, metavar='N', help='Encode in N processes')
-
-    def __post_init__(self):
-        """Raises ValueError: a value out of its range, or a file that cannot be written."""
-        super().__post_init__()
-        if self.num_proc < 1:
-            raise ValueError(f'--num_proc is {self.num_proc}; it must be 1 or more')
-        if not os.path.isdir(os.path.dirname(self.out_npz) or os.curdir):
-            raise ValueError(f'there is no folder to write {self.out_npz} into; make it first')
-        if os.path.isdir(self.out_npz):
-            raise ValueError(f'{self.out_npz} is a folder; name a file in it')
-
-
-def main():
-    config = flags.parse(EncodeConfig)
-    directory = model_directory.find(
-        config.model_name, config.models_dir, model_directory.VOCABULARY
-    )
-    enc = encoder.get_encoder('', directory).with_special_tokens(config.special_tokens)
-    out = config.out_npz
-    if not out.endswith(token_files.KINDS):
-        out = f'{out}.npz'
-    if os.path.realpath(out) in map(os.path.realpath, text_files.files_of(config.path)):
-        raise ValueError(f'{out} is one of the files in {config.path}; write it elsewhere')
-
-    print('Reading files', flush=True)
-    pieces = load_dataset.encoded(enc, config.path, config, config.num_proc)
-    tokens, chunks = token_files.write(out, pieces)
-    print('Writing', config.out_npz)
-    print(f'{tokens:,} tokens in {chunks:,} chunks', file=sys.stderr)
-
+from src.command_line import flags  # noqa: E402
+from src.encoding import encode  # noqa: E402
 
 if __name__ == '__main__':
-    flags.run(main)
+    flags.run(encode.main)

@@ -7,16 +7,8 @@ import sys
 here = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.dirname(here) if os.path.basename(here) == 'src' else here)
 
-from src import flags, train_config  # noqa: E402
-
-
-def main():
-    config = flags.parse(train_config.TrainConfig)
-
-    from src import training  # only now: a mistyped flag need not wait for TensorFlow
-
-    training.train(config)
-
+from src.command_line import flags  # noqa: E402
+from src.training import train  # noqa: E402
 
 if __name__ == '__main__':
-    flags.run(main)
+    flags.run(train.main)

@@ -26,7 +26,8 @@ def measure():
     """Print, as JSON, the seconds of a step, best of some rounds, and its seconds of processor."""
     import tensorflow as tf
 
-    from src import distribution, model, train_config, train_step
+    from src import model
+    from src.training import distribution, train_config, train_step
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -36,7 +36,9 @@ def prepare(place):
     import torch
     import transformers
 
-    from src import architecture, checkpoint, encoder, export, model
+    from src import encoder, model
+    from src.exporting import export
+    from src.model_files import architecture, checkpoint
 
     hparams = model.default_hparams()
     hparams.override_from_dict(SHAPE)
@@ -83,7 +85,7 @@ def token_names():
 
 
 def ours(place, engine='tensorflow', dtype=None):
-    from src import generation
+    from src.sampling import generation
 
     loaded = generation.load(os.path.join(place, 'ours'), engine=engine, dtype=dtype)
 

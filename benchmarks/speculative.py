@@ -30,7 +30,7 @@ def seconds(sample, prompts):
 
 
 def main(model, draft, path):
-    from src import generation, sample_numpy, speculative
+    from src.sampling import generation, sample_numpy, speculative
 
     model, draft = (generation.load(name, engine='tensorflow') for name in (model, draft))
     with open(path, encoding='utf-8') as file:

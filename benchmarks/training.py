@@ -38,9 +38,10 @@ def tokens(batch):  # -> [batch, window]
 def ours(batch, **flags):
     import tensorflow as tf
 
-    from src import memory, model, train_config, train_step
+    from src import model
+    from src.training import memory, train_config, train_step
 
-    memory.give_back('memory_saving_gradients' in flags)
+    memory.limit_malloc('memory_saving_gradients' in flags)
     hparams = model.default_hparams()
     hparams.override_from_dict(SHAPE)
     batch_size, window = BATCHES[batch]

@@ -1,24 +1,60 @@
-"""python -m src COMMAND: what is no script of OpenAI's or Shepperd's."""
+"""gpt2 COMMAND; in a checkout, python -m src COMMAND."""
 
+import difflib
 import importlib
 import sys
 
-from . import flags
+from .command_line import flags, invocation
 
-# Modules with a main() that reads the rest of the command line.
-COMMANDS = ['check_overlap', 'evaluate', 'export', 'train_encoder']
+# {command: (the module whose main() reads the rest of the command line, what --help says of it)}
+COMMANDS = {
+    'download': ('model_files.download', "download OpenAI's models"),
+    'encode': ('encoding.encode', 'encode text once, to train on it often'),
+    'train': ('training.train', 'fine-tune a model on text'),
+    'sample': ('generate_unconditional_samples', 'print samples'),
+    'interact': ('interactive_conditional_samples', 'ask for prompts, and continue them'),
+    'evaluate': ('evaluation.evaluate', 'how well a model predicts a text'),
+    'export': ('exporting.export', 'write a model for LiteRT or TensorFlow Serving'),
+    'train_encoder': ('encoding.train_encoder', 'make a vocabulary of texts'),
+    'check_overlap': ('evaluation.check_overlap', 'how much of a text samples repeat'),
+}
 
 
 def main():
-    name = sys.argv[1] if len(sys.argv) > 1 else ''
-    if name not in COMMANDS:
-        known = ', '.join(COMMANDS)
-        print(f'There is no command {name!r}. Type: python -m src COMMAND; '
-              f'COMMAND is {known}', file=sys.stderr)  # fmt: skip
+    name = sys.argv[1] if len(sys.argv) > 1 else None
+    if name in ('--help', '-h'):
+        print(explanation())
+    elif name == '--version':
+        print(__package__, importlib.import_module(__package__).__version__)
+    elif name in COMMANDS:
+        start(name)
+    else:
+        print(unknown(name) if name else explanation(), file=sys.stderr)
         sys.exit(2)
-    sys.argv[:2] = [f'python -m src {name}']  # what --help and errors call it
-    importlib.import_module(f'.{name}', __package__).main()
+
+
+def start(name):
+    invocation.begin(name)
+    module, _ = COMMANDS[name]
+    importlib.import_module(f'.{module}', __package__).main()
+
+
+def unknown(name):
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    meant = f'Did you mean {near[0]}?' if near else f'There are {", ".join(COMMANDS)}'
+    return f'There is no command {name!r}. {meant}'
+
+
+def explanation():
+    program = invocation.command('COMMAND')
+    lines = [f'  {name:15}{text}' for name, (_, text) in COMMANDS.items()]
+    return '\n'.join([f'usage: {program} …', '', *lines, '', f'{program} --help: its flags'])
+
+
+def run():
+    """What the command `gpt2` calls."""
+    flags.run(main)
 
 
 if __name__ == '__main__':
-    flags.run(main)
+    run()

@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
 """Print samples that begin from nothing, without end or `nsamples` of them."""
 
-if not globals().get('__spec__'):  # started by path: start again as a module of its package
+if (
+    not __package__
+):  # started by its path, or imported beside it: belong to the package all the same
+    import importlib.util
     import os
-    import runpy
     import sys
 
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    runpy.run_module('src.generate_unconditional_samples', run_name='__main__')
-    sys.exit()
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    __spec__ = importlib.util.find_spec('src.generate_unconditional_samples')
+    __package__ = __spec__.parent
 
 import contextlib
 import json
 
-from . import flags, model_directory, sample_config
+from .command_line import flags
+from .model_files import model_directory
+from .sampling import sample_config
 
 
 def sample_model(
@@ -67,7 +71,7 @@ def sample_model(
         logprobs: Integer; above 0, `out` is JSON, a line for each sample, with the
             log-probability of each token and of as many likeliest ones in its place
     """
-    from . import generation  # here, so that a mistyped flag is refused at once
+    from .sampling import generation
 
     if logprobs and not out:
         raise ValueError('logprobs are written to a file; give --out samples.jsonl as well')
@@ -88,7 +92,7 @@ def sample_model(
         show([sample.text] for sample in samples)
         return
     if logprobs:
-        from . import token_logprobs
+        from .sampling import token_logprobs
     with new_file(out) as file:
         for sample in samples:
             if logprobs:
@@ -131,20 +135,11 @@ def new_file(path):
         yield file
 
 
+def main():
+    text = ['model_name', 'models_dir', 'adapters', 'engine', 'dtype']
+    text += ['prefix', 'prefix_file', 'out', 'sample_delim']
+    flags.call_from_command_line(sample_model, text, sample_config.SampleConfig)
+
+
 if __name__ == '__main__':
-    flags.run(
-        flags.call_from_command_line,
-        sample_model,
-        [
-            'model_name',
-            'models_dir',
-            'adapters',
-            'engine',
-            'dtype',
-            'prefix',
-            'prefix_file',
-            'out',
-            'sample_delim',
-        ],
-        sample_config.SampleConfig,
-    )
+    flags.run(main)

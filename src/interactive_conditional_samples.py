@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
 """Ask for a prompt, print samples that continue it, and ask again."""
 
-if not globals().get('__spec__'):  # started by path: start again as a module of its package
+if (
+    not __package__
+):  # started by its path, or imported beside it: belong to the package all the same
+    import importlib.util
     import os
-    import runpy
     import sys
 
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    runpy.run_module('src.interactive_conditional_samples', run_name='__main__')
-    sys.exit()
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    __spec__ = importlib.util.find_spec('src.interactive_conditional_samples')
+    __package__ = __spec__.parent
 
 import contextlib
 import sys
 
-from . import flags, model_directory, sample_config
+from .command_line import flags
+from .model_files import model_directory
+from .sampling import sample_config
 
 
 def interact_model(
@@ -57,7 +61,7 @@ def interact_model(
         stream: True shows a text while it grows, False when it is done; if None (default), it
             grows on a terminal
     """
-    from . import generation  # here, so that a mistyped flag is refused at once
+    from .sampling import generation
 
     options = {'length': length, 'config': config, 'seed': seed}
     options |= generation.checked(temperature=temperature, top_k=top_k, top_p=top_p)
@@ -102,12 +106,12 @@ def ask():
         return None
 
 
-if __name__ == '__main__':
+def main():
     with contextlib.suppress(ImportError):  # there is none on Windows
         import readline  # noqa: F401 - input() then has a history, and lines that can be edited
-    flags.run(
-        flags.call_from_command_line,
-        interact_model,
-        ['model_name', 'models_dir', 'adapters', 'engine', 'dtype'],
-        sample_config.SampleConfig,
-    )
+    text = ['model_name', 'models_dir', 'adapters', 'engine', 'dtype']
+    flags.call_from_command_line(interact_model, text, sample_config.SampleConfig)
+
+
+if __name__ == '__main__':
+    flags.run(main)

@@ -13,7 +13,8 @@ import numpy as np
 import regex
 import tqdm
 
-from . import dataset_config, encoder, processes, tables, text_files, token_files
+from . import encoder
+from .data import dataset_config, processes, tables, text_files, token_files
 
 # Behind the last of these a text can be cut without changing a token, because no word of the
 # encoder's pattern goes on there. A `|` behind a letter may belong to a separator.

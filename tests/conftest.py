@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import checkpoint, encoder, export, model, model_directory, small_model
+from src import encoder, model
+from src.exporting import export
+from src.gradients import small_model
+from src.model_files import checkpoint, model_directory
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 ROOT = GOLDEN.parent.parent

@@ -3,19 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from src import (
-    accumulate,
-    architecture,
-    checkpoint,
-    encoder,
-    layerwise,
-    lean_block,
-    load_dataset,
-    model,
-    model_directory,
-    optimizer,
-    sample,
-)
+from src import accumulate, encoder, load_dataset, model, sample
+from src.gradients import backpropagation, lean_block
+from src.model_files import architecture, checkpoint, model_directory
+from src.training import optimizer
 
 SENTENCE = 'The secret of life'
 
@@ -54,7 +45,7 @@ def test_the_journey_of_a_sentence(models_dir, tmp_path):
     block = lean_block.lean_block(8)
 
     def loss_and_gradients(batch):
-        loss, parts = layerwise.loss_and_gradients(
+        loss, parts = backpropagation.loss_and_gradients(
             model.GPT2(hparams, params), variables, batch, batch,
             block=block, dtype=tf.float32, recompute=True,
         )  # fmt: skip

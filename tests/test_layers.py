@@ -1,57 +1,108 @@
-"""Imports point downwards, and no file outgrows its page. A new module gets its layer here."""
+"""Imports point one way, between rooms as between files, and no file outgrows its page.
+
+A new file gets its place here first.
+"""
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
-SRC = pathlib.Path(__file__).parent.parent / 'src'
-FILES = sorted(path for path in SRC.glob('*.py') if path.stem != '__init__')
+SRC = ROOT / 'src'
 
-LAYERS = [
-    'encoder text_files tables token_files processes flags model_directory events schedule packing'
-    ' suffix_automaton',
-    'litert model sample accumulate memory_saving_gradients optimizer fused_loss memory lora'
-    ' distribution windows dropout cloze check_overlap',
-    'checkpoint dataset_config sample_config lean_attention layerwise progress beam litert_graph',
-    'load_dataset train_config controls sample_numpy architecture lean_block export',
-    'engines speculative small_model likelihood run_directory train_encoder',
-    'token_logprobs generation validation train_step',
-    'evaluate training_loop',
-    'training',
-    'interactive_conditional_samples generate_unconditional_samples __main__',
-]
-LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer.split()}
+# Rooms with their files, and the files that are in none. Each imports only from what stands before
+# it, in this list and in its room.
+ORDER = """
+    command_line: invocation flags
+    encoder
+    data: processes text_files tables dataset_config token_files packing
+    load_dataset
+    model
+    sample
+    accumulate
+    memory_saving_gradients
+    model_files: model_directory download checkpoint architecture
+    encoding: train_encoder encode
+    gradients: dropout lora masks fused_loss lean_attention lean_block backpropagation small_model
+    sampling: sample_config litert sample_numpy controls backends beam speculative generation
+        token_logprobs
+    evaluation: likelihood cloze suffix_automaton check_overlap evaluate
+    training: train_config run_directory schedule optimizer distribution memory events progress
+        validation train_step training_loop training train
+    exporting: litert_graph export
+    interactive_conditional_samples
+    generate_unconditional_samples
+    __main__
+"""
+ROOMS = {}
+for room, files in re.findall(r'(\w+)(:(?: +\w+|\n {8}\w+)+)?', ORDER):
+    ROOMS[room] = files.strip(':').split()
+PLACES = [f'{room}.{file}' for room, files in ROOMS.items() for file in files or ['']]
+PLACES = [place.rstrip('.') for place in PLACES]
+FILES = sorted(path for path in SRC.rglob('*.py') if path.stem != '__init__')
 
 WITHOUT_TENSORFLOW = """
-    encoder text_files tables token_files processes load_dataset flags model_directory
-    dataset_config train_config sample_config litert sample_numpy engines generation packing
-    suffix_automaton cloze check_overlap evaluate train_encoder __main__
+    command_line data encoder load_dataset encoding model_files.model_directory model_files.download
+    sampling.sample_config sampling.litert sampling.sample_numpy sampling.backends
+    sampling.generation evaluation.cloze evaluation.suffix_automaton evaluation.check_overlap
+    evaluation.evaluate training.train_config training.train exporting.export
+    interactive_conditional_samples generate_unconditional_samples __main__
 """.split()
 
 
-def imports(path):
-    tree = ast.parse(path.read_text(encoding='utf-8'))
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+def name_of(path):
+    return '.'.join(path.relative_to(SRC).with_suffix('').parts)
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
-def test_a_module_imports_only_from_lower_layers(path):
-    relative = [node for node in imports(path) if getattr(node, 'level', 0)]
-    siblings = {node.module or alias.name for node in relative for alias in node.names}
-    upward = {name for name in siblings if LAYER_OF[name] >= LAYER_OF[path.stem]}
-    assert not upward, f'{path} (layer {LAYER_OF[path.stem]}) imports {sorted(upward)}'
+def imported(path):
+    """The places of ours that a file imports, wherever it does."""
+    package = ['src', *path.relative_to(SRC).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text('utf-8'))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[1 : len(package) + 1 - node.level]
+            base += (node.module or '').split('.') if node.module else []
+            for alias in node.names:
+                place = '.'.join([*base, alias.name])
+                yield place if place in PLACES else '.'.join(base)
 
 
-@pytest.mark.parametrize('stem', WITHOUT_TENSORFLOW)
-def test_what_needs_no_tensorflow_does_not_load_it(stem):
-    program = f'import sys, src.{stem}; sys.exit("tensorflow" in sys.modules)'
-    subprocess.run([sys.executable, '-c', program], cwd=SRC.parent, check=True)
+@pytest.mark.parametrize('path', FILES, ids=name_of)
+def test_a_file_imports_only_what_stands_before_it(path):
+    before = PLACES[: PLACES.index(name_of(path))]
+    others = set(imported(path)) - set(before)
+    assert not others, f'{path} imports {sorted(others)}'
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize('room', [room for room, files in ROOMS.items() if files])
+def test_the_docstring_of_a_room_is_its_table_of_contents(room):
+    tree = ast.parse((SRC / room / '__init__.py').read_text('utf-8'))
+    assert len(tree.body) == 1, 'there is code in it'
+    listed = re.findall(r'^    (\w+) ', ast.get_docstring(tree), re.MULTILINE)
+    there = [path.stem for path in (SRC / room).glob('*.py') if path.stem != '__init__']
+    assert sorted(listed) == sorted(there) == sorted(ROOMS[room])
+    assert room in (SRC / '__init__.py').read_text('utf-8')
+    assert f'`{room}`' in (ROOT / 'DEVELOPERS.md').read_text('utf-8')
+
+
+def test_tests_lie_in_the_same_rooms():
+    for path in pathlib.Path(ROOT / 'tests').glob('*/test_*.py'):
+        file, room = path.stem.removeprefix('test_'), path.parent.name
+        assert file in ROOMS[room], path
+
+
+@pytest.mark.parametrize('name', WITHOUT_TENSORFLOW)
+def test_what_needs_no_tensorflow_does_not_load_it(name):
+    files = ROOMS.get(name) or ['']
+    names = ', '.join(f'src.{name}.{file}'.rstrip('.') for file in files)
+    program = f'import sys, {names}; sys.exit("tensorflow" in sys.modules)'
+    subprocess.run([sys.executable, '-c', program], cwd=ROOT, check=True, timeout=60)
+
+
+@pytest.mark.parametrize('path', FILES, ids=name_of)
 def test_files_and_functions_keep_their_budget(path):
     text = path.read_text(encoding='utf-8')
     assert len(text.splitlines()) <= 300

@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from src import dataset_config, encoder, load_dataset, text_files
+from src import encoder, load_dataset
+from src.data import dataset_config, text_files
 
 MARK = 50256
 

@@ -15,15 +15,13 @@ import pytest
 
 import download_model
 import encode
-from src import (
-    evaluate,
-    export,
-    flags,
-    generate_unconditional_samples,
-    sample_config,
-    train_config,
-    train_encoder,
-)
+from src import generate_unconditional_samples
+from src.command_line import flags
+from src.encoding import train_encoder
+from src.evaluation import evaluate
+from src.exporting import export
+from src.sampling import sample_config
+from src.training import train_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from src import sample, sample_numpy
+from src import sample
+from src.sampling import sample_numpy
 
 OFF = tf.float32.min
 

@@ -6,7 +6,8 @@ import re
 import numpy as np
 from conftest import ROOT
 
-from src import evaluate, generation
+from src.evaluation import evaluate
+from src.sampling import generation
 
 README = (ROOT / 'models' / 'shakespeare' / 'README.md').read_text('utf-8')
 

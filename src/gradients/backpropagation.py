@@ -1,0 +1,126 @@
+"""The gradients of a step, one layer after the other, from the last to the first.
+
+A tape over the whole model gives all gradients at once, at its end. Here each layer has a tape of
+its own. So a layer's gradients can be used up before those of the next one are made, and a layer
+need not be remembered: with `recompute` it keeps its input alone and is computed a second time when
+its gradient is wanted (Chen et al. 2016, arXiv:1604.06174), for the memory of a single layer
+instead of all of them.
+"""
+
+import tensorflow as tf
+
+from .. import model
+from . import dropout, fused_loss
+
+
+def aligned(h, tokens):  # [batch, sequence, features], [batch, sequence] -> [n, features], [n]
+    """The features that predict a token, and the token: those at <n, and token n."""
+    return tf.reshape(h[:, :-1], [-1, h.shape[-1]]), tf.reshape(tokens[:, 1:], [-1])
+
+
+def embedded(lm, inputs, starts):  # [batch, sequence]s -> [batch, sequence, features]
+    return model.embed(lm.params, inputs, 0 if starts is None else -starts)
+
+
+def features(lm, inputs, starts, block):  # [batch, sequence]s -> [batch, sequence, features]
+    """What predicts the token after each, without gradients; the arguments are those below."""
+    x = embedded(lm, inputs, starts)
+    for layer in range(lm.hparams.n_layer):
+        x, _ = block(x, lm.params[f'h{layer}'], past=None, hparams=lm.hparams, starts=starts)
+    return model.norm(x, lm.params['ln_f'])
+
+
+def loss_and_gradients(
+    lm, trained, inputs, tokens, weights=None, starts=None, seed=None,
+    *, block, dtype, recompute, scale=1.0, dropout_rate=0.0,
+):  # fmt: skip
+    """The loss, [], and a generator of the gradients: {name: gradient} for each part of the model.
+
+    Args:
+        trained: {name: variable}, which variables shall have gradients.
+        inputs: [batch, sequence], what the model sees.
+        tokens: the same, what it should say.
+        weights: [batch, sequence - 1], as masks.loss_weights gives them; None for ones.
+        starts: [batch, sequence], as masks.document_starts gives them; None for one text a window.
+        seed: [2], of dropout; None for none.
+        block: what computes a layer, as lean_block.lean_block gives it.
+        dtype: of the last matrix product.
+        recompute: whether layers are computed again instead of remembered.
+        scale: what all gradients are multiplied by.
+        dropout_rate: of the embeddings; `block` knows its own.
+    """
+    hparams, params = lm.hparams, lm.params
+    wte = tf.convert_to_tensor(params['wte'])
+    seed_of_embeddings = dropout.seed_of(seed, hparams.n_layer)  # behind those of the layers
+
+    def layer_function(layer):
+        more = {'starts': starts, 'seed': dropout.seed_of(seed, layer)}
+        more = {name: value for name, value in more.items() if value is not None}
+        return lambda x: block(x, params[f'h{layer}'], past=None, hparams=hparams, **more)[0]
+
+    x = dropout.dropped(embedded(lm, inputs, starts), dropout_rate, seed_of_embeddings)
+    inputs_of, backward_of = [], []  # each layer
+    for layer in range(hparams.n_layer):
+        inputs_of.append(x)
+        if recompute:
+            x = layer_function(layer)(x)
+        else:
+            backward, x = _taped(layer_function(layer), x, trained)
+            backward_of.append(backward)
+    backward_of_norm, h = _taped(lambda x: model.norm(x, params['ln_f']), x, trained)
+    if weights is not None:
+        weights = tf.reshape(weights, [-1])
+    with tf.GradientTape() as tape:
+        tape.watch([h, wte])
+        rows, slices = fused_loss.ROWS, 1
+        if not recompute:  # both need as much memory, and each is the faster one for its type
+            rows, slices = (2 * rows, 1) if dtype == tf.float32 else (rows, 4)
+        loss = fused_loss.linear_cross_entropy(
+            *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale, rows, slices, weights
+        )
+    dh, dwte = tape.gradient(loss, [h, wte])
+
+    def gradients():
+        dx, part = backward_of_norm(dh, 'ln_f')
+        yield from [part] if part else []
+        for layer in reversed(range(hparams.n_layer)):
+            if recompute:
+                with tf.control_dependencies([dx]):  # or it would be done at once and remembered
+                    x, function = tf.identity(inputs_of[layer]), layer_function(layer)
+                backward, _ = _taped(function, x, trained)
+            else:
+                backward = backward_of[layer]
+            dx, part = backward(dx, f'h{layer}')
+            yield from [part] if part else []
+        if 'model/wte' in trained:
+            dx = dropout.dropped(dx, dropout_rate, seed_of_embeddings)
+            yield _embedding_gradients(dx, inputs, starts, dwte, hparams.n_ctx)
+
+    return loss, gradients()
+
+
+def _taped(function, x, trained):  # -> a function from dy to dx and the gradients, and y
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+
+    def backward(dy, name):
+        part = {n: v for n, v in trained.items() if n.startswith(f'model/{name}/')}
+        dx, *gradients = tape.gradient(y, [x, *part.values()], dy)
+        return dx, dict(zip(part, gradients, strict=True))
+
+    return backward, y
+
+
+def _embedding_gradients(dx, inputs, starts, dwte, n_ctx):
+    # [batch, sequence, features], [batch, sequence]s, [vocab, features] -> {name: gradient}
+    if starts is None:
+        dwpe = tf.reduce_sum(dx, axis=0)  # [sequence, features]
+        dwpe = tf.pad(dwpe, [[0, n_ctx - dwpe.shape[0]], [0, 0]])
+    else:
+        dwpe = tf.math.unsorted_segment_sum(dx, tf.range(dx.shape[1]) - starts, n_ctx)
+    # Of all operations that add rows to a tensor, this one alone needs no copy of it.
+    dwte = tf.raw_ops.InplaceAdd(
+        x=dwte, i=tf.reshape(inputs, [-1]), v=tf.reshape(dx, [-1, dx.shape[-1]])
+    )
+    return {'model/wpe': dwpe, 'model/wte': dwte}

@@ -1,0 +1,136 @@
+"""Which directory a model's name means.
+
+A model directory holds OpenAI's files: hparams.json, encoder.json, vocab.bpe, and a TensorFlow
+checkpoint. A run directory of the trainer holds the same, so its path is a model's name as well.
+"""
+
+import os
+import re
+import sys
+
+from ..command_line import invocation
+
+# OpenAI renamed its two smaller models when it counted their parameters again, as the README of
+# openai/gpt-2 says; the weights are the same.
+ALIASES = {'117M': '124M', '124M': '117M', '345M': '355M', '355M': '345M'}
+SIZES = ('124M', '355M', '774M', '1558M')
+
+VOCABULARY = ('encoder.json', 'vocab.bpe')
+ARCHITECTURE = ('hparams.json', *VOCABULARY)
+WHOLE = (*ARCHITECTURE, 'checkpoint')
+
+SHIPPED = 'shakespeare'  # the small model in this repository
+
+NEW_SIZES = '--restore_from scratch --n_layer 4 --n_head 4 --n_embd 128 --n_ctx 64'
+
+
+class DefaultName(str):
+    """The name of a model that nobody typed: the one model that is there may stand in for it."""
+
+
+DEFAULT = DefaultName('124M')
+
+
+def find(model_name, models_dir='models', needs=WHOLE):
+    """The path of a model's directory that has all the files in `needs`.
+
+    Tried in turn: `models_dir/model_name`; the folder of its alias; `model_name` as a path; and
+    where nobody typed the name, the only model in `models_dir`. Whatever is used in place of what
+    was typed is named on stderr. Where only the vocabulary is needed, any size that OpenAI
+    released will do, because all share it. The model of this repository is found from everywhere,
+    and only by its name.
+
+    Raises:
+        ValueError: no such directory, or files missing in it; the message says what to type.
+    """
+    models_dir = os.path.expanduser(os.path.expandvars(models_dir))
+    # JSON-minded tools may pass numbers on; a name is text.
+    model_name = model_name if isinstance(model_name, str) else str(model_name)
+    typed = os.path.join(models_dir, model_name)
+    if has(typed, needs):
+        return typed
+    for path in _stand_ins(model_name, models_dir, needs):
+        if has(path, needs):
+            if path != model_name:
+                print(f'{typed} is not there; using {path}', file=sys.stderr)
+            return path
+    raise ValueError(_nothing_found(typed, model_name, models_dir, needs))
+
+
+def _stand_ins(model_name, models_dir, needs):
+    """Paths that may serve in place of `models_dir/model_name`, best first."""
+    if model_name in ALIASES:
+        yield os.path.join(models_dir, ALIASES[model_name])
+    if os.sep in model_name or model_name in (os.curdir, os.pardir):
+        yield model_name
+    if isinstance(model_name, DefaultName):
+        there = _others(models_dir, needs)
+        if len(there) == 1:
+            yield os.path.join(models_dir, there[0])
+    if model_name == SHIPPED:
+        yield _shipped()
+    if set(needs) <= set(VOCABULARY) and model_name in (*SIZES, *ALIASES):
+        for name in (*SIZES, *ALIASES):
+            yield os.path.join(models_dir, name)
+
+
+def names(models_dir, needs=WHOLE):
+    """The names of the models in `models_dir` that have all the files in `needs`, sorted."""
+    if not os.path.isdir(models_dir):
+        return []
+    return sorted(n for n in os.listdir(models_dir) if has(os.path.join(models_dir, n), needs))
+
+
+def _others(models_dir, needs):
+    return [name for name in names(models_dir, needs) if name != SHIPPED]
+
+
+def _shipped():
+    """The path of the model in this repository, which may not be the current directory."""
+    path = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    return os.path.join(path, 'models', SHIPPED)
+
+
+def latest(directory):
+    """The prefix of the checkpoint that `directory/checkpoint` names, or None where none is named.
+
+    Files may have been copied together with their `checkpoint` file: a path that led elsewhere
+    is looked for in `directory`, and where the latest did not come along, the one before it.
+    """
+    latest_name, *kept = named(directory) or [None]
+    for name in filter(None, [latest_name, *reversed(kept)]):
+        for prefix in (name, os.path.basename(name)):
+            if os.path.exists(os.path.join(directory, f'{prefix}.index')):
+                return os.path.join(directory, prefix)
+    return latest_name and os.path.join(directory, latest_name)
+
+
+def named(directory):
+    """What the file `checkpoint` names: the latest, then all that are kept, oldest first."""
+    path = os.path.join(directory, 'checkpoint')
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding='utf-8') as file:
+        names = re.findall(r'^(?:all_)?model_checkpoint_paths?: "(.*)"$', file.read(), re.MULTILINE)
+    if not names:
+        raise ValueError(f'{path} names no checkpoint; it should say model_checkpoint_path: "…"')
+    return names
+
+
+def has(path, needs):
+    """Whether all the files in `needs` are in the folder `path`."""
+    return all(os.path.isfile(os.path.join(path, name)) for name in needs)
+
+
+def _nothing_found(typed, model_name, models_dir, needs):
+    path = next((p for p in (typed, model_name) if os.path.isdir(p)), None)
+    missing = [n for n in needs if path and not os.path.isfile(os.path.join(path, n))]
+    problem = f'{path} has no {" and no ".join(missing)}' if path else f'There is no {typed}'
+    if missing == ['hparams.json'] and not has(path, ['checkpoint']):  # a vocabulary
+        return f'{problem}. Give a new model its sizes: {NEW_SIZES}'
+    others, released = _others(models_dir, needs), model_name in (*SIZES, *ALIASES)
+    choice = f'one with --model_name: {", ".join([*others, SHIPPED])}'
+    if others and (isinstance(model_name, DefaultName) or not released):
+        return f'{problem}. Choose {choice}'
+    download = f'{invocation.command("download")} {model_name if released else DEFAULT}'
+    return f'{problem}. Download a model: {download}, or choose {choice}'

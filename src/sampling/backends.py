@@ -1,0 +1,97 @@
+"""What computes the logits: TensorFlow, from a checkpoint; or LiteRT, from what export.py wrote."""
+
+import importlib.util
+import sys
+
+from ..command_line import invocation
+from ..model_files import model_directory
+from . import litert, sample_numpy
+
+ENGINES = ('auto', 'tensorflow', 'litert')
+DTYPES = ('float32', 'bfloat16', 'float16', 'int8')
+
+
+def load(directory, adapters=None, engine='auto', dtype=None):
+    """The model in a directory: a model.GPT2, or a litert.LiteRT. Says on stderr from which file.
+
+    Args:
+        adapters: the path of a model-N.adapters.npz, or None.
+        engine: 'tensorflow', 'litert', or 'auto': LiteRT where there is a .tflite that is not
+            older than the checkpoint, and the package that runs it.
+        dtype: of the weights; 'int8' is LiteRT's, 'bfloat16' and 'float16' are TensorFlow's. None
+            is float32, or int8 where the only .tflite is of this.
+
+    Raises:
+        ValueError: no such engine, nothing that it could run, or a damaged file.
+        OSError: a file cannot be read.
+    """
+    _require('engine', engine, ENGINES)
+    _require('dtype', dtype, (None, *DTYPES))
+    prefix = model_directory.latest(directory)
+    path = None if adapters or engine == 'tensorflow' else _tflite(prefix, dtype)
+    if engine == 'auto' and path and not importlib.util.find_spec('ai_edge_litert'):
+        print(f'{path} needs a package: {litert.INSTALLATION}', file=sys.stderr)
+        path = None
+    if path:
+        print('Loading', path, file=sys.stderr)
+        return litert.LiteRT(path)
+    if engine == 'litert' or dtype == 'int8':
+        raise ValueError(_nothing_for_litert(directory, prefix, adapters, engine, dtype))
+    return _tensorflow(directory, prefix, adapters, dtype or 'float32')
+
+
+def _require(name, value, allowed):
+    if value not in allowed:
+        known = ', '.join(each for each in allowed if each)
+        raise ValueError(f'{name} is {value!r}; it must be one of {known}')
+
+
+def _tflite(prefix, dtype):
+    """The path of the first .tflite of that dtype, or of any for None, that is up to date."""
+    paths = (litert.current(prefix, each) for each in litert.DTYPES if dtype in (None, each))
+    return next(filter(None, paths), None)
+
+
+def _nothing_for_litert(directory, prefix, adapters, engine, dtype):
+    if adapters:
+        return 'Adapters are for the engine tensorflow, in float32, bfloat16 or float16'
+    if engine == 'tensorflow' or dtype not in (None, *litert.DTYPES):
+        allowed = ', '.join(litert.DTYPES if engine == 'litert' else DTYPES[:3])
+        return f'The engine {engine} has no {dtype}; it has {allowed}'
+    command = f'{invocation.command("export")} --model_name {directory}'
+    dtype = dtype or 'float32'
+    return f'{prefix} has no .tflite that is up to date. Make it: {command} --dtype {dtype}'
+
+
+def _tensorflow(directory, prefix, adapters, dtype):
+    import tensorflow as tf  # here, because it takes longer than everything else
+
+    from .. import model
+    from ..gradients import lora
+    from ..model_files import checkpoint
+
+    hparams = checkpoint.read_hparams(directory)
+    print('Loading checkpoint', prefix, file=sys.stderr)
+    variable = tf.Variable if dtype == 'float32' else lora.frozen(tf.dtypes.as_dtype(dtype))
+    params = checkpoint.load(prefix, hparams, variable)
+    if adapters:
+        lora.merge_into(params, adapters)
+    return model.GPT2(hparams, params)
+
+
+def require_tensorflow(lm, option):
+    """Raise ValueError where a model is LiteRT's, which cannot do what is wanted of it."""
+    if isinstance(lm, litert.LiteRT):
+        raise ValueError(f'{option} is for the engine tensorflow; load the model with that')
+
+
+def rows(lm, contexts, length, uniforms, *, controls=None, **options):
+    """The sample.Rows of a model, or the sample_numpy.Rows where it is LiteRT's."""
+    if isinstance(lm, litert.LiteRT):
+        return sample_numpy.Rows(lm, contexts, length, uniforms, controls=controls, **options)
+    from .. import sample
+    from . import controls as in_graph
+
+    if controls:
+        controls = in_graph.Controls(*controls)
+    return sample.Rows(lm, contexts, length, uniforms, controls=controls, **options)

@@ -1,0 +1,273 @@
+"""A prompt to texts: the Python interface of sampling.
+
+from src import generation
+gpt2 = generation.load('124M')
+for text in generation.generate(gpt2, 'The secret of', length=40, top_k=40, seed=1):
+    print(text)
+"""
+
+import dataclasses
+import itertools
+import typing
+
+import numpy as np
+import tqdm
+
+from .. import encoder
+from ..model_files import model_directory
+from . import backends, sample_numpy
+from .sample_config import PLAIN
+
+STEPS = 4  # tokens between two looks for a text that ends a sample,
+LONG_STEPS = 64  # or, where none does, at the keyboard
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A model that is ready to speak."""
+
+    lm: typing.Any  # model.GPT2 or litert.LiteRT
+    encoder: encoder.Encoder
+
+
+def load(
+    model_name=model_directory.DEFAULT,
+    models_dir='models',
+    adapters=None,
+    engine='auto',
+    dtype=None,
+):
+    """The model of that name, or in that directory. Says on stderr which checkpoint it is.
+
+    Args:
+        adapters: the path of model-N.adapters.npz, what train.py --lora_rank taught this model.
+        engine, dtype: what computes, and in which numbers; see backends.load.
+
+    Raises ValueError: no such model, or files that are damaged or do not fit together.
+    """
+    directory = model_directory.find(model_name, models_dir)
+    enc = encoder.get_encoder('', directory)
+    return Loaded(backends.load(directory, adapters, engine, dtype), enc)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What was said behind a prompt."""
+
+    prompt: str | None
+    context: list  # the ids of the prompt
+    ids: list  # all that were drawn, a few behind what ended the text among them
+    text: str
+
+
+def generate(loaded, prompt=None, **options):
+    """The texts of `samples`, which explains the options."""
+    for each in samples(loaded, prompt, **options):
+        yield each.text
+
+
+def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
+    """Samples that continue a prompt, one after the other as they are finished.
+
+    Args:
+        loaded: what `load` returned.
+        prompt: text, or a list of texts, each of which is continued `nsamples` times; None begins
+            a text from nothing, behind `<|endoftext|>`.
+        length: tokens in each text; where None, half the window after a prompt and all of it
+            without one, as far as the prompt leaves room. The model sees n_ctx tokens: behind
+            them, it goes on with the last half.
+        config: what ends a text, and what it shall not say.
+        options: nsamples, batch_size, temperature, top_k, top_p and seed, as in generate_tokens.
+
+    Raises ValueError: an option is out of its range, or the vocabulary cannot write it.
+    """
+    enc, prompts = loaded.encoder, prompt if isinstance(prompt, list) else [prompt]
+    contexts = [_context(enc, prompt) for prompt in prompts]
+    lengths = [_length(loaded.lm, *each, length) for each in zip(prompts, contexts, strict=True)]
+    stops = config.stops()
+    if config.num_beams:
+        grown = _searched(loaded, contexts, lengths, config.num_beams, **options)
+    else:
+        grown = _grown(
+            loaded.lm,
+            contexts,
+            lengths,
+            ended=(lambda ids: _ends(enc.decode(ids), stops) is not None) if stops else None,
+            controls=config.controls(enc, loaded.lm.hparams.n_vocab),
+            **options,
+        )
+    for number, ids in grown:
+        text = enc.decode(ids)
+        text = text[: _ends(text, stops)]
+        if config.include_prefix:
+            text = (prompts[number] or '') + text
+        yield Sample(prompts[number], contexts[number], ids, text)
+
+
+def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=None, **options):
+    """The pieces of one text, as they are drawn; together they are what `generate` gives.
+
+    No piece ends inside of a character, or of a text that ends the sample.
+
+    Args:
+        number: which of the samples of that seed.
+        options: temperature, top_k and top_p.
+    """
+    if config.num_beams:
+        raise ValueError('What num_beams finds is known at its end alone; leave out stream')
+    enc, stops = loaded.encoder, config.stops()
+    context = _context(enc, prompt)
+    length = _length(loaded.lm, prompt, context, length)
+    rows = backends.rows(
+        loaded.lm,
+        [context],
+        length,
+        sample_numpy.uniforms_for(seed, [number], length),
+        controls=config.controls(enc, loaded.lm.hparams.n_vocab),
+        **checked(**options),
+    )
+    if config.include_prefix and prompt:
+        yield prompt
+    begin, shown, more = len(context), 0, True
+    while more:
+        more = rows.grow(1)
+        ids = rows.tokens[0, begin : rows.known[0]].tolist()
+        text = enc.decode(ids, complete=not more)
+        end = _ends(text, stops)
+        more = more and end is None
+        text = text[:end] if not more else text[: len(text) - _begun(text, stops)]
+        if len(text) > shown:
+            yield text[shown:]
+            shown = len(text)
+        if enc.decode(ids) == text:  # nothing is held back: it need not be decoded again
+            begin, shown = begin + len(ids), 0
+
+
+def streams(loaded, prompt=None, *, nsamples=1, **options):
+    """One `stream` after the other, of `nsamples` samples; 0 goes on for ever."""
+    for number in _numbers(nsamples):
+        yield stream(loaded, prompt, number=number, **options)
+
+
+def end_of_text(enc):
+    """The token from which a text begins; ValueError where the vocabulary has none."""
+    if encoder.END_OF_TEXT not in enc.encoder:
+        raise ValueError('This vocabulary has no <|endoftext|> to begin a text from; give a prompt')
+    return enc.encoder[encoder.END_OF_TEXT]
+
+
+def _context(enc, prompt):
+    ids = [end_of_text(enc)] if prompt is None else enc.encode(prompt)
+    if not ids:
+        raise ValueError('The prompt is empty; a text begins from at least one character')
+    return ids
+
+
+def _length(lm, prompt, context, length):
+    n_ctx = lm.hparams.n_ctx
+    if length is None:
+        default = n_ctx if prompt is None else n_ctx // 2
+        return max(1, min(default, n_ctx + 1 - len(context)))
+    _require('length', length, int, 1)
+    return length
+
+
+def _ends(text, stops):
+    """Where the first of the texts that end it begins in a text, or None."""
+    found = [at for at in map(text.find, stops) if at >= 0]
+    return min(found, default=None)
+
+
+def _begun(text, stops):
+    """How many of its last characters may be the beginning of what ends it."""
+    sizes = (size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size]))
+    return max(sizes, default=0)
+
+
+def generate_tokens(lm, context, *, length, **options):
+    """Arrays [sequence + length]: the context, a list of ids, each time continued anew.
+
+    Args:
+        options: nsamples, how many (1), 0 goes on for ever; batch_size, how many are worked on at
+            once (1); seed, a whole number or several: the same seed and context give the same
+            samples, whatever batch_size is, None (the default) is different each time; and those
+            of sample.sample_sequence.
+    """
+    _require('length', length, int, 1)
+    for _, ids in _grown(lm, [context], [length], **options):
+        yield np.array([*context, *ids], np.int32)
+
+
+def _grown(
+    lm, contexts, lengths, *, nsamples=1, batch_size=1, seed=None, ended=None, controls=None,
+    **options,
+):  # fmt: skip
+    """Which context it is, and the ids behind it, of each sample as it is finished.
+
+    A row ends some tokens after `ended(ids)` has become true. A bar shows what takes long.
+    """
+    _require('batch_size', batch_size, int, 1)
+    options = checked(**options)
+    numbers, each = _numbers(nsamples), range(len(contexts))
+    if nsamples:
+        todo = iter([(i, number) for i in each for number in numbers])
+    else:
+        todo = ((i, number) for number in numbers for i in each)
+    if nsamples:
+        batch_size = min(batch_size, nsamples * len(contexts))
+    while some := list(itertools.islice(todo, batch_size)):
+        batch = some + some[-1:] * (batch_size - len(some))  # of one size, compiled once
+        rows = backends.rows(
+            lm,
+            [contexts[i] for i, _ in batch],
+            [lengths[i] for i, _ in batch],
+            [sample_numpy.uniforms_for(seed, [number], lengths[i])[0] for i, number in batch],
+            controls=controls,
+            **options,
+        )
+        first = [len(contexts[i]) for i, _ in batch]
+
+        def said(row, rows=rows, first=first):
+            return rows.tokens[row, first[row] : rows.known[row]].tolist()
+
+        total, more = int(sum(rows.end - rows.known)), True
+        with tqdm.tqdm(total=total, unit=' tokens', delay=2, leave=False, disable=None) as bar:
+            while more:
+                more = rows.grow(STEPS if ended else LONG_STEPS)
+                for row in range(len(batch)) if ended and more else ():
+                    if ended(said(row)):
+                        rows.end[row] = rows.known[row]
+                bar.update(int(sum(rows.known)) - sum(first) - bar.n)
+        for row, (i, _) in enumerate(some):
+            yield i, said(row)
+
+
+def _numbers(nsamples):
+    _require('nsamples', nsamples, int, 0)
+    return range(nsamples) if nsamples else itertools.count()
+
+
+def _searched(loaded, contexts, lengths, num_beams, nsamples=0, **_):
+    """As _grown: for each context the `nsamples` likeliest that were found, or all for 0."""
+    backends.require_tensorflow(loaded.lm, 'num_beams')
+    from . import beam
+
+    for i, (context, length) in enumerate(zip(contexts, lengths, strict=True)):
+        end = loaded.encoder.encoder.get(encoder.END_OF_TEXT)
+        beams = beam.beam_search(loaded.lm, context, length=length, num_beams=num_beams, end=end)
+        for found in beams[: nsamples or None]:
+            yield i, found.tokens
+
+
+def checked(*, temperature=1, top_k=0, top_p=1):
+    """These options, all of them, as a dict. Raises ValueError: one of them cannot be that."""
+    _require('temperature', temperature, (int, float), 0)
+    _require('top_k', top_k, int, 0)
+    _require('top_p', top_p, (int, float), float('-inf'))
+    return {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+
+
+def _require(name, value, kind, least):
+    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
+        what = 'a whole number' if kind is int else 'a number'
+        raise ValueError(f'{name} is {value!r}; it must be {what}, {least} or more')

@@ -1,0 +1,175 @@
+"""A .tflite of export.py at work: tokens to the logits of the next, without TensorFlow.
+
+Its signatures, `prefill` for a prompt and `decode` for one token more, are two names of one graph
+that reads n tokens after a past: both see one cache, and the weights are laid out once. (With a
+graph for each, a process with 124M took 1.7 instead of 1.3 GB.) Axes are those of model.py; a
+window is the room for the past.
+
+    tokens, positions  [n] int32
+    last               [1, n], 1 at the token whose logits are wanted
+    mask_past          [1, window], 0 for what has been read, MASKED for the rest
+    mask_new           [n, n], 0 where a token (dst) may look at another (src), else MASKED
+    k0, v0, k1, …      [heads, window, features], the past of each layer
+→   logits             [1, vocab]
+    new_k0, new_v0, …  [heads, n, features], what this step adds to the past
+    n_ctx              [] int32
+
+n and window are changed at will: that plans memory anew, and leaves the weights as they are. The
+caller writes what is new into the past where it lies, so that no step copies that.
+"""
+
+import os
+import types
+
+import numpy as np
+
+from ..command_line import invocation
+from ..data import processes
+
+INSTALLATION = 'pip install ai-edge-litert'
+if invocation.PACKAGE == 'src':  # a checkout, which knows the versions
+    INSTALLATION = 'pip install -r requirements-litert.txt'
+
+SIGNATURES = ('prefill', 'decode')
+DTYPES = ('float32', 'int8')
+MASKED = np.float32(-1e10)  # as in model.multihead_attn
+CHUNK = 128  # tokens of a prompt that are read at once: more need more memory and save no time
+WINDOW_STEP = 64  # windows are multiples of this: smaller ones move the past more often
+
+
+def path_of(prefix, dtype):
+    """Where the .tflite of the checkpoint `prefix` lies."""
+    return f'{prefix}.{dtype}.tflite'
+
+
+def current(prefix, dtype):
+    """The path of the checkpoint's .tflite, or None where there is none or it is of older weights.
+
+    An exported file is dated like the weights in it.
+    """
+    path = path_of(prefix, dtype)
+    if not (os.path.isfile(path) and os.path.isfile(f'{prefix}.index')):
+        return None
+    return path if os.path.getmtime(path) >= os.path.getmtime(f'{prefix}.index') else None
+
+
+class LiteRT:
+    """A model and what it has read.
+
+    Attributes:
+        hparams: the sizes of the model that are asked for: n_ctx, n_vocab.
+        length: how many tokens it has read.
+    """
+
+    def __init__(self, path, threads=None):
+        """Open the file `path`; `threads` is how many work on it, by default one on each core.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: the package ai-edge-litert is missing, or the file is not of this kind.
+        """
+        self._interpreter = _opened(path, threads or processes.cores())
+        runner = self._interpreter.get_signature_runner('decode')
+        inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        del runner  # while it refers to the memory, that cannot be planned anew
+        tensor = self._interpreter.tensor  # gives a function that gives the memory as an array
+        self._index = {name: details['index'] for name, details in inputs.items()}
+        self._memory = {name: tensor(index) for name, index in self._index.items()}
+        self._results = {name: tensor(details['index']) for name, details in outputs.items()}
+        self._past = {  # [heads, window, features], the second to be chosen
+            name: inputs[name]['shape_signature'].tolist()
+            for name in (result.removeprefix('new_') for result in outputs)
+            if name in inputs
+        }
+        self.length, self._shape, self._begun = 0, None, None
+        self._fit(1)
+        self.hparams = types.SimpleNamespace(
+            n_ctx=int(self._results['n_ctx']()), n_vocab=self._results['logits']().shape[-1]
+        )
+
+    def start(self, tokens):  # [sequence], a list -> [vocab]
+        """Forget what was read, read at least one token, and give the logits of the next.
+
+        What was started from last is not read again, so that many samples of one prompt read it
+        once. The last token is read by itself in any case: the logits are the same to the last bit.
+        """
+        *before, last = tokens
+        if before != self._begun or not self._shape:
+            self.length, self._shape, self._begun = 0, None, None  # whatever was interrupted
+            for first in range(0, len(before), CHUNK):
+                self._read(before[first : first + CHUNK])
+            self._begun = before
+        self.cut(len(before))
+        return self._read([last])
+
+    def step(self, token):  # [] -> [vocab]
+        """Read one token more, and give the logits of the next."""
+        return self._read([token])
+
+    def cut(self, length):
+        """Forget all but the first `length` tokens."""
+        assert 0 <= length <= self.length
+        if length < len(self._begun or []):
+            self._begun = None
+        self.length = length
+        self._memory['mask_past']()[:, length:] = MASKED
+
+    def _read(self, tokens):  # [n] -> [vocab]
+        n, past = len(tokens), self.length
+        if past + n > (n_ctx := self.hparams.n_ctx):
+            raise ValueError(f'{past} and {n} tokens do not fit into the window of {n_ctx}')
+        self._fit(n)
+        self._memory['tokens']()[:] = tokens
+        self._memory['positions']()[:] = np.arange(past, past + n)
+        self._interpreter.invoke()
+        for name in self._past:
+            self._memory[name]()[:, past : past + n] = self._results[f'new_{name}']()
+        self._memory['mask_past']()[:, past : past + n] = 0
+        self.length += n
+        return self._results['logits']()[0].copy()
+
+    def _fit(self, n):
+        """Plan memory for a step of n tokens, with room for them in the past."""
+        window = -(-(self.length + n) // WINDOW_STEP) * WINDOW_STEP
+        if (n, window) == self._shape:
+            return
+        before = {}  # planning loses what is in memory
+        if self.length:
+            before = {name: self._memory[name]()[:, : self.length].copy() for name in self._past}
+        self._shape = None
+        for name, shape in self._shapes(n, window).items():
+            self._interpreter.resize_tensor_input(self._index[name], shape)
+        self._interpreter.allocate_tensors()
+        for name in self._past:
+            memory = self._memory[name]()
+            memory[:, self.length :] = 0  # masked, but it has to be numbers
+            if before:
+                memory[:, : self.length] = before.pop(name)
+        self._memory['last']()[:] = np.arange(n) == n - 1
+        self._memory['mask_past']()[:] = np.where(np.arange(window) < self.length, 0, MASKED)
+        self._memory['mask_new']()[:] = np.triu(np.full([n, n], MASKED), 1)
+        self._shape = n, window
+
+    def _shapes(self, n, window):
+        past = {
+            name: [heads, window, features] for name, (heads, _, features) in self._past.items()
+        }
+        new = {'tokens': [n], 'positions': [n], 'last': [1, n], 'mask_new': [n, n]}
+        return {**new, 'mask_past': [1, window], **past}
+
+
+def _opened(path, threads):
+    try:
+        from ai_edge_litert import interpreter
+    except ImportError:
+        raise ValueError(f'{path} needs a package more: {INSTALLATION}') from None
+    with open(path, 'rb'):  # says what is wrong with a path in the usual words
+        pass
+    try:
+        opened = interpreter.Interpreter(path, num_threads=threads)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f'{path} is damaged: {str(error).splitlines()[0]}') from None
+    if set(opened.get_signature_list()) != set(SIGNATURES):
+        made = f'{invocation.command("export")} --format litert'
+        raise ValueError(f'{path} was not made by: {made}')
+    return opened

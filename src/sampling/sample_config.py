@@ -1,0 +1,133 @@
+"""What the two sampling scripts let people say about texts, beyond OpenAI's arguments."""
+
+import dataclasses
+import json
+import typing
+
+import numpy as np
+
+from .. import encoder
+from ..command_line.flags import flag
+
+ANY = -1  # in place of a token: whatever it is
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """Options of a text. All are off as they are here."""
+
+    stop: str = flag(
+        '', help='text at which a sample ends, before it; or a JSON list of such texts'
+    )
+    truncate: str = flag('', help="the same for one text: gpt-2-simple's name of it")
+    include_prefix: bool = flag(False, help='put the prompt in front of each sample')
+    repetition_penalty: float = flag(
+        1.0, help='above 1, what was said before becomes less likely; 1.2 is a good value'
+    )
+    no_repeat_ngram: int = flag(0, help='as many tokens in a row are never said twice')
+    suppress_endoftext: bool = flag(False, help='never say <|endoftext|>')
+    bad_words_file: str = flag(
+        '', help='a file with a word or phrase in each line that is not said'
+    )
+    logit_bias: str = flag('', help='JSON, {text: number}: more or less of the tokens of a text')
+    num_beams: int = flag(
+        0, help='search for the likeliest texts, with as many beams, instead of drawing them'
+    )
+
+    def __post_init__(self):
+        _require(self, 'repetition_penalty', (int, float), 1e-3, 'a number above 0')
+        _require(self, 'no_repeat_ngram', int, 0, 'a whole number, 0 or more')
+        _require(self, 'num_beams', int, 0, 'a whole number, 0 or more')
+        drawn = (
+            self.no_repeat_ngram,
+            self.suppress_endoftext,
+            self.bad_words_file,
+            self.logit_bias,
+        )
+        if self.num_beams and (any(drawn) or self.repetition_penalty != 1):
+            raise ValueError(
+                'num_beams searches for what the model says by itself; leave out what changes that:'
+                ' repetition_penalty, no_repeat_ngram, suppress_endoftext, bad_words_file and '
+                'logit_bias'
+            )
+        self.stops()
+        self.biases()  # so that a mistake is told at once
+
+    def stops(self):
+        """All texts that end a sample, a list."""
+        stop = self.stop
+        if stop.startswith('['):
+            stop = _json('stop', stop)
+            if not all(isinstance(text, str) for text in stop):
+                raise ValueError(f'stop is {self.stop}; a JSON list of texts has them in quotes')
+        else:
+            stop = [stop]
+        return [text for text in [*stop, self.truncate] if text]
+
+    def biases(self):
+        """{text: number}."""
+        biases = _json('logit_bias', self.logit_bias) if self.logit_bias else {}
+        numbers = isinstance(biases, dict) and all(
+            isinstance(bias, int | float) for bias in biases.values()
+        )
+        if not numbers:
+            raise ValueError(f'logit_bias is {self.logit_bias}; it must be like \'{{" the": -2}}\'')
+        return biases
+
+    def controls(self, enc, n_vocab):
+        """What changes the logits, or None if nothing does."""
+        bias = np.zeros(n_vocab, np.float32)
+        for text, number in self.biases().items():
+            bias[enc.encode(text)] += number
+        if self.suppress_endoftext and encoder.END_OF_TEXT in enc.encoder:
+            bias[enc.encoder[encoder.END_OF_TEXT]] = -np.inf
+        banned = []
+        if self.bad_words_file:
+            with open(self.bad_words_file, encoding='utf-8') as file:
+                words = [line.strip() for line in file if line.strip()]
+            banned = [enc.encode(space + word) for word in words for space in ('', ' ')]
+        if self.repetition_penalty == 1 and not (self.no_repeat_ngram or bias.any() or banned):
+            return None
+        penalty = self.repetition_penalty
+        return Controls(
+            repetition_penalty=np.array(penalty, np.float32) if penalty != 1 else None,
+            no_repeat_ngram=self.no_repeat_ngram,
+            bias=bias if bias.any() else None,
+            banned=phrases(banned),
+        )
+
+
+class Controls(typing.NamedTuple):
+    """What a text shall not say, or say less often. All off as they are here.
+
+    What was said before is what the model still sees: at most n_ctx tokens, the prompt among them.
+    """
+
+    repetition_penalty: np.ndarray | None = None  # [], above 1 against repeating
+    no_repeat_ngram: int = 0  # as many tokens in a row are never said twice
+    bias: np.ndarray | None = None  # [vocab], added to the logits
+    banned: np.ndarray | None = None  # [number, longest], phrases, with ANY in front of short ones
+
+
+def phrases(lists):
+    """Lists of ids as an array for Controls.banned; None where there are none."""
+    if not lists:
+        return None
+    longest = max(map(len, lists))
+    return np.array([[ANY] * (longest - len(ids)) + list(ids) for ids in lists], np.int32)
+
+
+def _require(config, name, kind, least, what):
+    value = getattr(config, name)
+    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
+        raise ValueError(f'{name} is {value!r}; it must be {what}')
+
+
+def _json(name, text):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'{name} is {text}, which is not JSON: {error}') from None
+
+
+PLAIN = SampleConfig()

@@ -1,0 +1,107 @@
+"""How much memory a run takes, and giving back what it no longer needs."""
+
+import ctypes
+import dataclasses
+import os
+
+RUNTIME = 560e6  # Python and TensorFlow: measured
+GRAPH = 32e6  # for each layer, what is kept of it once it is traced and compiled: measured
+BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
+# What each optimizer remembers for each weight; Adafactor's rows and columns are next to nothing.
+SLOTS = {'adam': 2, 'adamw': 2, 'adafactor': 0.01, 'sgd': 0}
+SLICE = 256  # tokens; fused_loss.ROWS and lean_attention.SLICE
+
+# What is tried in turn when a run does not fit; each on top of those before it.
+CHEAPER = [
+    {'memory_saving_gradients': True},
+    {'batch_size': 1},
+    {'optimizer': 'adafactor'},
+    {'dtype': 'bfloat16', 'lora_rank': 8},
+    {'seq_length': 256},
+]
+
+
+def limit_malloc(all_of_it):
+    """Let glibc return what is freed, which saves 60 to 110 MB; elsewhere this does nothing.
+
+    Otherwise each of TensorFlow's threads keeps what it once needed for tracing and compiling.
+    `all_of_it` costs 4 % of the time of a step, in page faults, for another 20 to 40 MB.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if os.name == 'posix' else None
+    if mallopt:  # the numbers are those of malloc.h
+        mallopt(-8, 1)  # M_ARENA_MAX
+        mallopt(-3, 2**16 if all_of_it else 2**23)  # M_MMAP_THRESHOLD
+        mallopt(-1, 2**17 if all_of_it else 2**24)  # M_TRIM_THRESHOLD
+
+
+def peak(hparams, config):
+    """About the most bytes that a step takes, by what takes them: {what: bytes}.
+
+    The largest of three moments is counted: in the loss, behind it, and at the end of the backward
+    pass.
+    """
+    width, layers, vocab = hparams.n_embd, hparams.n_layer, hparams.n_vocab
+    window = min(config.seq_length, hparams.n_ctx)
+    tokens, product = config.batch_size * window, BYTES[config.dtype]
+
+    layer, embedding = 12 * width**2 + 13 * width, vocab * width  # weights
+    weights = layers * layer + embedding + hparams.n_ctx * width + 2 * width
+    trained, bytes_of_weights = weights, 4 * weights
+    if config.lora_rank:
+        trained = layers * 16 * width * config.lora_rank
+        bytes_of_weights = product * weights + 4 * trained
+    elif config.only_train_transformer_layers:
+        trained = layers * layer
+    of_embedding = 4 * embedding if trained == weights else 0  # bytes of gradients
+    gradients = of_embedding + 4 * trained // layers if config.updates_at_once else 4 * trained
+    sums = 8 * trained if config.accumulate_gradients > 1 else 0
+
+    # A layer remembers what goes into its five steps, of which two are float32.
+    of_layer = tokens * width * (2 * 4 + 8 * product)
+    remembered = layers * (4 * tokens * width if config.memory_saving_gradients else of_layer)
+    squares = config.batch_size * hparams.n_head * min(window, SLICE) * window
+    in_layer = 2 * of_layer + 2 * 4 * squares + 4 * layer
+    kept = product if config.memory_saving_gradients else 8  # by rows and slices of backpropagation
+    in_loss = min(SLICE, tokens) * vocab * (8 + kept) + of_embedding
+    if config.dtype != 'float32':
+        in_loss += product * embedding
+    moments = remembered + in_loss, remembered + of_embedding + in_layer, gradients + in_layer
+    return {
+        'TensorFlow': RUNTIME + layers * GRAPH,
+        'weights': bytes_of_weights,
+        'optimizer': 4 * SLOTS[config.optimizer] * trained,
+        'gradients and activations': sums + max(moments),
+    }
+
+
+def report(hparams, config):
+    """Lines that say what a run would take, and flags with which it would fit, if it would not."""
+    parts, there = peak(hparams, config), available()
+    lines = [f'{size / 1e9:7.2f} GB  {what}' for what, size in parts.items()]
+    lines.append(
+        f'{sum(parts.values()) / 1e9:7.2f} GB in all, about; there are {there / 1e9:.2f} GB'
+    )
+    if sum(parts.values()) <= there:
+        return [*lines, 'This fits.']
+    return [*lines, advice(hparams, config, there)]
+
+
+def advice(hparams, config, there):
+    """One line: the first of `CHEAPER` with which a run fits, each taken with those before it."""
+    changes = {}
+    for cheaper in CHEAPER:
+        changes |= {n: value for n, value in cheaper.items() if value != getattr(config, n)}
+        needed = sum(peak(hparams, dataclasses.replace(config, **changes)).values())
+        if needed <= there:
+            flags = ' '.join(f'--{n}' if v is True else f'--{n} {v}' for n, v in changes.items())
+            return f'This does not fit; {needed / 1e9:.2f} GB, which do, are enough with {flags}'
+    return 'This does not fit, whatever the flags; a smaller model may'
+
+
+def available():
+    """The bytes of memory that a new process can have."""
+    try:
+        with open('/proc/meminfo', encoding='ascii') as file:
+            return next(1024 * int(line.split()[1]) for line in file if 'MemAvailable' in line)
+    except (OSError, StopIteration):  # not Linux
+        return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')

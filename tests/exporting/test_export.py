@@ -1,0 +1,192 @@
+"""Files for other programs: what is in them, where they lie, and what cannot be written."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from src import model
+from src.command_line import flags
+from src.exporting import export, litert_graph
+from src.model_files import checkpoint
+from src.sampling import litert
+
+SIZES = {
+    '124M': {'n_embd': 768, 'n_head': 12, 'n_layer': 12},
+    '355M': {'n_embd': 1024, 'n_head': 16, 'n_layer': 24},
+    '774M': {'n_embd': 1280, 'n_head': 20, 'n_layer': 36},
+    '1558M': {'n_embd': 1600, 'n_head': 25, 'n_layer': 48},
+}
+
+
+def config(models_dir, **options):
+    return export.ExportConfig(model_name='tiny', models_dir=str(models_dir), **options)
+
+
+def files(models_dir):
+    return {p.name: p.is_dir() or p.read_bytes() for p in (models_dir / 'tiny').iterdir()}
+
+
+@pytest.fixture
+def saved_model(models_dir):
+    """The tiny model's SavedModel, written twice: the second takes the place of the first."""
+    path = export.export(config(models_dir, format='savedmodel'))
+    before = sorted(files(models_dir))
+    assert export.export(config(models_dir, format='savedmodel')) == path
+    assert sorted(files(models_dir)) == before
+    return path
+
+
+LOADER = """
+import sys
+import numpy as np
+import tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+tokens = np.load(sys.argv[2])
+for name in ('serving_default', 'all'):
+    np.save(name, loaded.signatures[name](tokens=tf.constant(tokens))['logits'])
+    assert loaded.signatures[name](tokens=tokens[:1, :1])['logits'].shape[0] == 1
+assert 'src' not in sys.modules
+"""
+
+
+def test_a_saved_model_needs_nothing_of_ours(saved_model, tiny, tmp_path):
+    tokens = np.random.default_rng(0).integers(0, 97, [3, 32]).astype(np.int32)
+    np.save(tmp_path / 'tokens.npy', tokens)
+    subprocess.run(
+        [sys.executable, '-c', LOADER, saved_model, 'tokens.npy'],
+        cwd=tmp_path, check=True, timeout=120,
+    )  # fmt: skip
+    expected = tiny(tokens)['logits'].numpy()
+    assert np.allclose(np.load(tmp_path / 'all.npy'), expected, atol=1e-5)
+    assert np.allclose(np.load(tmp_path / 'serving_default.npy'), expected[:, -1], atol=1e-5)
+
+
+def test_the_trainer_does_not_trip_over_a_saved_model(saved_model):
+    prefix = saved_model.removesuffix('-savedmodel')
+    assert os.path.isfile(f'{prefix}.index') and not saved_model.startswith(f'{prefix}.')
+
+
+@pytest.mark.parametrize('dtype', litert.DTYPES)
+def test_the_embedding_is_in_the_file_once(exported, tiny, dtype):
+    with open(exported(dtype), 'rb') as file:
+        content = file.read()
+    wte = (
+        litert_graph.RowsOfInt8(tiny.params['wte']).rounded
+        if dtype == 'int8'
+        else tiny.params['wte']
+    )
+    assert content.count(wte.numpy().tobytes()) == 1
+
+
+@pytest.mark.parametrize('dtype', litert.DTYPES)
+def test_about_as_large_as_predicted(exported, tiny, dtype):
+    shapes = {name: leaf.shape for name, leaf in model.by_name(tiny.params).items()}
+    graph = os.path.getsize(exported(dtype)) - export.tflite_size(shapes, dtype) + export.OVERHEAD
+    assert 0 < graph < 60_000
+
+
+@pytest.mark.parametrize('dtype', litert.DTYPES)
+def test_interrupted_and_full_disks_leave_what_was_there(models_dir, dtype, monkeypatch):
+    (models_dir / 'tiny' / f'model.ckpt.{dtype}.tflite').write_text('before')
+    before = files(models_dir)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f'{dtype}.tflite could not be written: .*$') as error:
+            export.export(config(models_dir, dtype=dtype))
+        assert '\n' not in str(error.value)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert files(models_dir) == before
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, 'replace', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export.export(config(models_dir, dtype=dtype))
+    assert files(models_dir) == before
+
+
+def test_what_a_killed_export_left_is_swept_up(models_dir):
+    left = models_dir / 'tiny' / 'exporting-model.ckpt.float32.tflite-x'
+    other = models_dir / 'tiny' / 'exporting-model.ckpt.int8.tflite-x'  # may be at work now
+    left.mkdir()
+    other.mkdir()
+    export.export(config(models_dir))
+    assert not left.exists() and other.exists()
+
+
+@pytest.mark.parametrize(
+    'size, dtype, remedy',
+    [
+        ('124M', 'float32', None),
+        ('355M', 'float32', None),
+        ('774M', 'float32', '2.89 GiB, .* what fits: --dtype int8, --format savedmodel'),
+        ('774M', 'int8', None),
+        ('1558M', 'float32', '5.80 GiB, .* what fits: --dtype int8, --format savedmodel'),
+        ('1558M', 'int8', None),
+    ],
+)
+def test_what_passes_2_gigabytes_is_refused(size, dtype, remedy):
+    hparams = model.HParams(n_vocab=50257, **SIZES[size])
+    if remedy:
+        with pytest.raises(ValueError, match=remedy):
+            export.require_room(hparams, dtype)
+    else:
+        export.require_room(hparams, dtype)
+
+
+def test_too_large_is_said_before_weights_are_read(models_dir, monkeypatch):
+    hparams = {'n_vocab': 50257, 'n_ctx': 1024, **SIZES['774M']}
+    (models_dir / 'tiny' / 'hparams.json').write_text(json.dumps(hparams))
+    monkeypatch.setattr(checkpoint, 'load', None)
+    with pytest.raises(ValueError, match='--dtype int8'):
+        export.export(config(models_dir))
+
+
+@pytest.mark.parametrize(
+    'command, complaint',
+    [
+        (['export', '--format', 'onnx'], "invalid choice: 'onnx'"),
+        (['export', '--dtype', 'int4'], "invalid choice: 'int4'"),
+        (['export', '--format', 'savedmodel', '--dtype', 'int8'], 'savedmodel is float32'),
+        (['exprot'], "no command 'exprot'. Type: python -m src COMMAND; COMMAND is check_"),
+        ([], "no command ''"),
+    ],
+)
+def test_a_mistyped_command_is_one_line(command, complaint):
+    result = subprocess.run(
+        [sys.executable, '-m', 'src', *command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert complaint in result.stderr and result.stderr.count('\n') == 1
+
+
+def test_a_missing_model_is_one_line(models_dir):
+    with pytest.raises(
+        ValueError, match=r'^There is no .*/none\. Choose one .*: tiny, shakespeare$'
+    ):
+        export.export(export.ExportConfig(model_name='none', models_dir=str(models_dir)))
+
+
+def test_the_flags(models_dir):
+    arguments = ['--model_name', 'tiny', '--models_dir', str(models_dir), '--dtype', 'int8']
+    assert flags.parse(export.ExportConfig, arguments) == config(models_dir, dtype='int8')
+
+
+def test_an_embedding_of_openais_vocabulary_is_rounded_once(tmp_path):
+    """Read row by row at the beginning and multiplied at the end, it has to be the same array."""
+    hparams = model.HParams(n_vocab=50257, n_ctx=8, n_embd=32, n_head=2, n_layer=1)
+    path = tmp_path / 'one.tflite'
+    export.write_tflite(str(path), hparams, model.init_params(hparams, seed=0), 'int8', 0)
+    assert 0 < path.stat().st_size - 50257 * (32 + export.SCALE) < 10**6

@@ -1,0 +1,156 @@
+import collections
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from src import model
+from src.gradients import backpropagation, lean_attention, lean_block, masks
+
+TOKENS = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 20]), tf.int32)
+NOISY = tf.constant(np.random.default_rng(1).integers(0, 97, [2, 20]), tf.int32)
+
+
+@pytest.fixture
+def compiled(tiny):
+    """A compiled function to the loss and {name: gradient} of all variables."""
+
+    def compiled(recompute, dtype=tf.float32, block=None, **options):
+        block = block or lean_block.lean_block(20, dtype)
+        trained = model.by_name(tiny.params)
+
+        @tf.function(autograph=False)
+        def function(inputs, tokens):
+            loss, parts = backpropagation.loss_and_gradients(
+                tiny, trained, inputs, tokens, block=block, dtype=dtype, recompute=recompute,
+                **options,
+            )  # fmt: skip
+            parts = list(parts)
+            assert len(parts) == tiny.hparams.n_layer + 2  # the last norm, layers, embeddings
+            return loss, {name: g for part in parts for name, g in part.items()}
+
+        return function
+
+    return compiled
+
+
+@pytest.mark.parametrize(
+    'recompute, block, scale',
+    list(itertools.product([False, True], [None, model.block], [1.0, 1024.0])),
+)
+def test_the_gradients_are_those_of_one_tape_over_the_plain_model(
+    tiny, compiled, recompute, block, scale
+):
+    variables = model.by_name(tiny.params)
+    with tf.GradientTape() as tape:
+        expected_loss = model.lm_loss(tiny(NOISY)['logits'], TOKENS)
+    expected = tape.gradient(expected_loss, variables)
+    loss, gradients = compiled(recompute, block=block, scale=scale)(NOISY, TOKENS)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    assert set(gradients) == set(expected)
+    for name, gradient in gradients.items():
+        value = tf.convert_to_tensor(expected[name])
+        np.testing.assert_allclose(gradient / scale, value, atol=1e-6, rtol=1e-5, err_msg=name)
+
+
+def kept(shape, seed, *places):  # -> the same shape: what dropout multiplies by
+    for place in places:
+        seed = tf.random.fold_in(seed, place)
+    return tf.where(tf.random.stateless_uniform(shape, seed) < 0.25, 0.0, 4 / 3)
+
+
+def with_dropout(lm, tokens, seed):  # -> logits, by one plain function, with attention in slices
+    hparams, params = lm.hparams, lm.params
+    x = model.embed(params, tokens)
+    x *= kept(x.shape, seed, hparams.n_layer)
+    for layer in range(hparams.n_layer):
+        p = params[f'h{layer}']
+        c = model.conv1d(model.norm(x, p['ln_1']), p['attn']['c_attn'])
+        q, k, v = (model.split_heads(part, hparams.n_head) for part in tf.split(c, 3, axis=2))
+        w = tf.matmul(q, k, transpose_b=True) / tf.sqrt(1.0 * v.shape[-1])
+        w = tf.nn.softmax(tf.where(model.attention_mask(20, 20, 0, dtype=tf.bool), w, -1e10))
+        shapes = [[2, hparams.n_head, 8, 8], [2, hparams.n_head, 8, 16], [2, hparams.n_head, 4, 20]]
+        masks = [
+            tf.pad(kept(shape, seed, layer, 0, number), [[0, 0]] * 3 + [[0, 20 - shape[-1]]])
+            for number, shape in enumerate(shapes)
+        ]
+        a = model.merge_heads(tf.matmul(w * tf.concat(masks, axis=2), v))
+        x += model.conv1d(a, p['attn']['c_proj']) * kept(x.shape, seed, layer, 1)
+        x += model.mlp(model.norm(x, p['ln_2']), p['mlp']) * kept(x.shape, seed, layer, 2)
+    return model.logits_of(model.norm(x, params['ln_f']), params)
+
+
+@pytest.mark.parametrize('recompute', [False, True])
+def test_the_gradients_with_dropout_are_those_of_one_tape(tiny, compiled, monkeypatch, recompute):
+    monkeypatch.setattr(lean_attention, 'SLICE', 8)
+    seed, variables = tf.constant([3, 4], tf.int64), model.by_name(tiny.params)
+    with tf.GradientTape() as tape:
+        expected_loss = model.lm_loss(with_dropout(tiny, NOISY, seed), TOKENS)
+    expected = tape.gradient(expected_loss, variables)
+    block = lean_block.lean_block(20, dropout_rate=0.25)
+    loss, gradients = compiled(recompute, block=block, dropout_rate=0.25, seed=seed)(NOISY, TOKENS)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    for name, gradient in gradients.items():
+        value = tf.convert_to_tensor(expected[name])
+        np.testing.assert_allclose(gradient, value, atol=2e-6, rtol=2e-5, err_msg=name)
+
+
+FIRSTS = tf.constant([[0] * 7 + [7] * 9 + [16] * 4, [0] + [1] * 19])
+
+
+def parts_of(tokens):  # [2, 20] -> each text of them alone, [1, …]
+    for row, starts in ((0, (0, 7, 16, 20)), (1, (0, 1, 20))):
+        for start, end in itertools.pairwise(starts):
+            yield tokens[row : row + 1, start:end]
+
+
+def test_texts_in_one_window_have_the_logits_of_each_alone(tiny, monkeypatch):
+    monkeypatch.setattr(lean_attention, 'SLICE', 8)
+    h = backpropagation.features(tiny, TOKENS, FIRSTS, lean_block.lean_block(20))
+    together = parts_of(model.logits_of(h, tiny.params))
+    for logits, tokens in zip(together, parts_of(TOKENS), strict=True):
+        np.testing.assert_allclose(logits, tiny(tokens)['logits'], atol=1e-5)
+
+
+@pytest.mark.parametrize('recompute', [False, True])
+def test_texts_in_one_window_have_the_gradients_of_each_alone(
+    tiny, compiled, monkeypatch, recompute
+):
+    monkeypatch.setattr(lean_attention, 'SLICE', 8)
+    variables = model.by_name(tiny.params)
+    with tf.GradientTape() as tape:
+        expected_loss = tf.add_n([
+            model.lm_loss(tiny(inputs)['logits'], tokens) * (tokens.shape[1] - 1)
+            for inputs, tokens in zip(parts_of(NOISY), parts_of(TOKENS), strict=True)
+            if tokens.shape[1] > 1
+        ]) / (40 - 5)  # fmt: skip
+    expected = tape.gradient(expected_loss, variables)
+    weights = masks.loss_weights(TOKENS, FIRSTS)
+    loss, gradients = compiled(recompute, weights=weights, starts=FIRSTS)(NOISY, TOKENS)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
+    for name, gradient in gradients.items():
+        value = tf.convert_to_tensor(expected[name])
+        np.testing.assert_allclose(gradient, value, atol=1e-6, rtol=1e-5, err_msg=name)
+
+
+def products(function):
+    graph = function.get_concrete_function(NOISY, TOKENS).graph
+    return collections.Counter(op.type for op in graph.get_operations())['MatMul']
+
+
+def test_each_layer_is_computed_once_more_and_nothing_else(compiled):
+    again = products(compiled(True, block=model.block))
+    assert again - products(compiled(False, block=model.block)) == 4 * 3  # linear, in three layers
+
+
+def test_the_gradient_needs_no_activation_of_the_forward_pass(compiled):
+    def uses(recompute):
+        """The uses that the backward pass makes of what gelu computed on the way forward."""
+        function = compiled(recompute, block=model.block).get_concrete_function(NOISY, TOKENS)
+        forward = [op for op in function.graph.get_operations() if op.type == 'Tanh'][:3]
+        names = [use.name for op in forward for use in op.outputs[0].consumers()]
+        return [name for name in names if name.startswith('gradient_tape')]
+
+    assert len(uses(False)) >= 3
+    assert not uses(True)

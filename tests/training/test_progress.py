@@ -1,0 +1,97 @@
+import csv
+import fcntl
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+
+import matplotlib.image
+import pytest
+
+from src.training import progress
+
+NUMBERS = {'average': 2.5, 'learning_rate': 0.1, 'gradient_norm': 1.0}
+
+
+def tell(directory, steps, first=1, last=0):
+    with progress.Progress(str(directory), first, last) as told:
+        for step in steps:
+            told.show()
+            told.hide()
+            told.step(step, 0.5 * step, 100, 0.5, loss=3.0 - step / 10, **NUMBERS)
+
+
+def rows(directory):
+    with open(directory / 'loss.csv', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_that_goes_on_adds_to_its_file(tmp_path):
+    tell(tmp_path, [1, 2])
+    tell(tmp_path, [2, 3], first=2)
+    assert [row['step'] for row in rows(tmp_path)] == ['1', '2', '2', '3']
+    assert rows(tmp_path)[0] == {
+        'step': '1', 'seconds': '0.50', 'loss': '2.9', 'average': '2.5', 'val_loss': '',
+        'learning_rate': '0.1', 'gradient_norm': '1.0', 'tokens_per_second': '200.0',
+    }  # fmt: skip
+
+
+def test_the_curve_is_drawn(tmp_path):
+    tell(tmp_path, [])
+    assert not (tmp_path / 'loss.png').exists()  # nothing to draw
+    tell(tmp_path, [1])
+    one = matplotlib.image.imread(tmp_path / 'loss.png')
+    tell(tmp_path, range(2, 9))
+    assert (one != matplotlib.image.imread(tmp_path / 'loss.png')).any()
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(tmp_path, capsys, monkeypatch):
+    tell(tmp_path, [1, 2], last=4)
+    assert capsys.readouterr().err == ''
+    monkeypatch.setattr(progress, 'LINE_EVERY', 0)
+    tell(tmp_path, [1, 2], last=4)
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r'step 1 of 4: loss=2\.90, 200 tokens/s, 00:00 left', first)
+    assert second.startswith('step 2 of 4: ')
+    tell(tmp_path, [7])
+    assert capsys.readouterr().err == 'step 7: loss=2.30, 200 tokens/s\n'
+
+
+def test_on_a_terminal_there_is_a_bar_that_leaves_nothing_behind(tmp_path, monkeypatch):
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack('4H', 40, 100, 0, 0))  # rows, columns
+    os.set_blocking(ours, False)
+    with os.fdopen(its, 'w') as terminal:
+        monkeypatch.setattr(sys, 'stderr', terminal)
+        tell(tmp_path, [1, 2, 3], last=5)
+        shown = os.read(ours, 100000).decode()
+    os.close(ours)
+    assert 'loss=2.80, 200 tokens/s' in shown
+    assert re.search(r'2/5 \[\d\d:\d\d<\d\d:\d\d', shown)  # what it took < what is left
+    assert not shown.rpartition('\r')[2].strip()
+    assert '\n' not in shown
+
+
+@pytest.mark.parametrize('name', ['loss.csv', 'loss.png'])
+def test_a_file_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys, name):
+    (tmp_path / name).mkdir()
+    tell(tmp_path, [1])
+    assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'content, complaint',
+    [
+        ('', ''),
+        ('step,loss\n1,2', 'loss.csv could not be drawn'),
+        ('no numbers\n1\n', 'loss.csv could not be drawn'),
+    ],
+)
+def test_a_damaged_file_does_not_keep_a_run_from_its_end(tmp_path, capsys, content, complaint):
+    (tmp_path / 'loss.csv').write_text(content)
+    tell(tmp_path, [1])
+    err = capsys.readouterr().err
+    assert complaint in err and bool(complaint) == bool(err)
+    assert (tmp_path / 'loss.csv').read_text().startswith(content)
