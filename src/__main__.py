@@ -1,6 +1,5 @@
 """gpt2 COMMAND; in a checkout, python -m src COMMAND."""
 
-import difflib
 import importlib
 import sys
 
@@ -21,7 +20,7 @@ COMMANDS = {
 
 
 def main():
-    name = sys.argv[1] if len(sys.argv) > 1 else None
+    name = sys.argv[1] if len(sys.argv) > 1 else ''
     if name in ('--help', '-h'):
         print(explanation())
     elif name == '--version':
@@ -29,7 +28,9 @@ def main():
     elif name in COMMANDS:
         start(name)
     else:
-        print(unknown(name) if name else explanation(), file=sys.stderr)
+        program, known = invocation.command('COMMAND'), ', '.join(sorted(COMMANDS))
+        complaint = f'There is no command {name!r}. Type: {program}; COMMAND is {known}'
+        print(complaint + flags.nearest(name, COMMANDS), file=sys.stderr)
         sys.exit(2)
 
 
@@ -37,12 +38,6 @@ def start(name):
     invocation.begin(name)
     module, _ = COMMANDS[name]
     importlib.import_module(f'.{module}', __package__).main()
-
-
-def unknown(name):
-    near = difflib.get_close_matches(name, COMMANDS, 1)
-    meant = f'Did you mean {near[0]}?' if near else f'There are {", ".join(COMMANDS)}'
-    return f'There is no command {name!r}. {meant}'
 
 
 def explanation():

@@ -14,6 +14,7 @@ if (
 
 import contextlib
 import json
+import os
 
 from .command_line import flags
 from .model_files import model_directory
@@ -71,19 +72,23 @@ def sample_model(
         logprobs: Integer; above 0, `out` is JSON, a line for each sample, with the
             log-probability of each token and of as many likeliest ones in its place
     """
-    from .sampling import generation
-
+    top_p, models_dir = sample_config.models_dir_in_place_of_top_p(top_p, models_dir)
+    options = {'length': length, 'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+    options |= {'seed': seed, 'nsamples': nsamples or (1 if prefix_file else 0)}
+    sample_config.check(batch_size=batch_size, **options)
     if logprobs and not out:
         raise ValueError('logprobs are written to a file; give --out samples.jsonl as well')
     if stream and (out or prefix_file):
         raise ValueError('stream shows samples of one prefix on the terminal; leave out --stream')
+    if out and os.path.exists(out):
+        raise ValueError(f'{out} is there already; give another --out')
     prompts = prefixes(prefix, prefix_file)
+    from .sampling import generation  # here, so that what cannot be is refused at once
+
+    options['config'] = config
     if engine == 'auto' and (logprobs or config.num_beams):
         engine = 'tensorflow'
     loaded = generation.load(model_name, models_dir, adapters, engine, dtype)
-    options = {'length': length, 'config': config, 'seed': seed}
-    options |= {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
-    options['nsamples'] = nsamples or (1 if prefix_file else 0)
     if stream:
         show(generation.streams(loaded, prompts[0], **options))
         return

@@ -61,10 +61,13 @@ def interact_model(
         stream: True shows a text while it grows, False when it is done; if None (default), it
             grows on a terminal
     """
-    from .sampling import generation
+    top_p, models_dir = sample_config.models_dir_in_place_of_top_p(top_p, models_dir)
+    options = {'length': length, 'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+    options |= {'seed': seed, 'nsamples': nsamples}
+    sample_config.check(batch_size=batch_size, **options)
+    from .sampling import generation  # here, so that what cannot be is refused at once
 
-    options = {'length': length, 'config': config, 'seed': seed}
-    options |= generation.checked(temperature=temperature, top_k=top_k, top_p=top_p)
+    options['config'] = config
     if engine == 'auto' and config.num_beams:
         engine = 'tensorflow'
     loaded = generation.load(model_name, models_dir, adapters, engine, dtype)
@@ -73,11 +76,9 @@ def interact_model(
     while prompt := ask():
         try:
             if stream:
-                texts = generation.streams(loaded, prompt, nsamples=nsamples, **options)
+                texts = generation.streams(loaded, prompt, **options)
             else:
-                texts = generation.generate(
-                    loaded, prompt, nsamples=nsamples, batch_size=batch_size, **options
-                )
+                texts = generation.generate(loaded, prompt, batch_size=batch_size, **options)
             for number, text in enumerate(texts, 1):
                 print('=' * 40 + f' SAMPLE {number} ' + '=' * 40)
                 for piece in text if stream else [text]:

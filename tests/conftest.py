@@ -16,6 +16,7 @@ from src.model_files import checkpoint, model_directory
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 ROOT = GOLDEN.parent.parent
+TEXT = 'All the world is a stage, and all the men and women merely players;\n' * 20
 
 
 # One thread adds in one order, so that what is equal is equal to the last bit.
@@ -57,6 +58,14 @@ def models_dir(tmp_path):
     """A folder with one model, `tiny`: OpenAI's format, 97 tokens, a window of 32, 3 layers."""
     shutil.copytree(GOLDEN / 'openai_checkpoint', tmp_path / 'models' / 'tiny')
     return tmp_path / 'models'
+
+
+@pytest.fixture
+def place(models_dir, monkeypatch):
+    """A working directory with the model `tiny` and a text."""
+    monkeypatch.chdir(models_dir.parent)
+    pathlib.Path('text').write_text(TEXT)
+    return models_dir.parent
 
 
 @pytest.fixture

@@ -57,3 +57,28 @@ def loss(logits, tokens):
     """Mean cross-entropy in nats of each token but the first, given those before it."""
     chosen = np.take_along_axis(softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)
     return -np.log(chosen).mean()
+
+
+def numpy_tree(lm, dtype=np.float64):
+    """The parameters of a model of src/model.py."""
+
+    def leaf(branch):
+        if isinstance(branch, dict):
+            return {name: leaf(child) for name, child in branch.items()}
+        return branch.numpy().astype(dtype)
+
+    return leaf(lm.params)
+
+
+def brute_force(lm, chunk, window, stride):
+    """-log p of chunk[1:], each from a call of its own."""
+    params, costs = numpy_tree(lm), []
+    for i in range(1, len(chunk)):
+        if i < window:  # in the first window
+            begin = 0
+        else:
+            end = min(len(chunk), window + stride * -(-(i + 1 - window) // stride))
+            begin = end - window
+        logits = model(lm.hparams, params, np.array([chunk[begin:i]]))['logits'][0, -1]
+        costs.append(-np.log(softmax(logits)[chunk[i]]))
+    return costs

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT
-from test_readme import typed
+from documents import typed
 
 WALKS = sorted((ROOT / 'docs').glob('*.md'))
 FEW = '--steps 1 --batch_size 1 --seq_length 16 --val_batch_count 1'.split()

@@ -32,7 +32,7 @@ ORDER = """
         token_logprobs
     evaluation: likelihood cloze suffix_automaton check_overlap evaluate
     training: train_config run_directory schedule optimizer distribution memory events progress
-        validation train_step training_loop training train
+        validation dataset train_step initial_model training_loop training train
     exporting: litert_graph export
     interactive_conditional_samples
     generate_unconditional_samples
@@ -81,7 +81,7 @@ def test_a_file_imports_only_what_stands_before_it(path):
 def test_the_docstring_of_a_room_is_its_table_of_contents(room):
     tree = ast.parse((SRC / room / '__init__.py').read_text('utf-8'))
     assert len(tree.body) == 1, 'there is code in it'
-    listed = re.findall(r'^    (\w+) ', ast.get_docstring(tree), re.MULTILINE)
+    listed = re.findall(r'^ *(\w+)  +\S', ast.get_docstring(tree), re.MULTILINE)
     there = [path.stem for path in (SRC / room).glob('*.py') if path.stem != '__init__']
     assert sorted(listed) == sorted(there) == sorted(ROOMS[room])
     assert room in (SRC / '__init__.py').read_text('utf-8')

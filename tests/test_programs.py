@@ -304,7 +304,8 @@ def test_openais_modules_are_imported_as_openai_imported_them():
 
 def test_a_program_does_not_wait_for_keras():
     code = (
-        'import sys; from src import flags; flags.run(lambda: __import__("tensorflow")); '
+        'import sys; from src.command_line import flags; '
+        'flags.run(lambda: __import__("tensorflow")); '
         'print("tensorflow" in sys.modules, [n for n in sys.modules if n.startswith("keras.src")])'
     )
     environment = {k: v for k, v in os.environ.items() if k != 'TF_USE_LEGACY_KERAS'}

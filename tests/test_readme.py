@@ -3,27 +3,22 @@
 import dataclasses
 import importlib
 import inspect
-import io
-import pathlib
 import re
-import runpy
 import shlex
-import signal
-import sys
 
 import pytest
+from conftest import ROOT
+from documents import typed
 
-import download_model
-import encode
 from src import generate_unconditional_samples
 from src.command_line import flags
-from src.encoding import train_encoder
+from src.encoding import encode, train_encoder
 from src.evaluation import evaluate
 from src.exporting import export
+from src.model_files import download
 from src.sampling import sample_config
 from src.training import train_config
 
-ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / 'README.md').read_text('utf-8')
 COMMANDS = re.findall(r'^python (.*)$', README, re.MULTILINE)
 STEPS = ['--steps', '1', '--sample_every', '0']
@@ -51,33 +46,10 @@ def test_all_commands_in_their_order(place, monkeypatch):
     monkeypatch.chdir(place)
     for command in COMMANDS:
         script, *arguments = shlex.split(command)
-        if script == 'download_model.py':  # needs OpenAI's server; test_download_model.py has ours
-            flags.parse(download_model.DownloadConfig, arguments)
+        if script == 'download_model.py':  # needs OpenAI's server; test_download.py has ours
+            flags.parse(download.DownloadConfig, arguments)
         else:
             typed(monkeypatch, command, *MORE.get(script, []))
-
-
-def typed(monkeypatch, command, *more):
-    """Do what `python command` does, in this process; at a prompt, it says The.
-
-    That programs can be started is what test_programs.py is about; here each would have to load
-    TensorFlow.
-    """
-    script, *arguments = shlex.split(command)
-    monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
-    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(b'The\n')))
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        if script == '-m':
-            monkeypatch.setattr(sys, 'argv', [*arguments, *more])
-            runpy.run_module(arguments[0], run_name='__main__')
-        else:
-            monkeypatch.setattr(sys, 'argv', [script, *arguments, *more])
-            runpy.run_path(str(ROOT / script), run_name='__main__')
-    except SystemExit as end:
-        assert not end.code, f'{command}: {end.code}'
-    finally:
-        signal.signal(signal.SIGTERM, handler)
 
 
 def test_the_python_examples(place, monkeypatch, capsys):

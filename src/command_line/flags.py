@@ -3,9 +3,11 @@
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import functools
 import inspect
 import io
+import numbers
 import os
 import signal
 import sys
@@ -13,9 +15,14 @@ import sys
 import fire
 
 
-def flag(default=dataclasses.MISSING, *, help, **argparse_options):
-    """A dataclass field that is also a command-line flag; without a default it is required."""
-    return dataclasses.field(default=default, metadata={'help': help, **argparse_options})
+def flag(default=dataclasses.MISSING, *, help, least=None, **argparse_options):
+    """A dataclass field that is also a command-line flag; without a default it is required.
+
+    Args:
+        least: the smallest number that is allowed.
+    """
+    metadata = {'help': help, 'least': least, **argparse_options}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def positional(*, help, **argparse_options):
@@ -24,39 +31,126 @@ def positional(*, help, **argparse_options):
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, names, typed, **options):
+        super().__init__(**options)
+        self.names, self.typed = names, typed
+
     def error(self, message):
-        self.exit(2, f'{self.prog}: {message}. --help explains the flags\n')
+        """End with one line; where a flag does not exist, it names the nearest one that does."""
+        known = [f'--{name}' for name in self.names]
+        flags = [text.partition('=')[0] for text in self.typed if text.startswith('--')]
+        wrong = [flag for flag in flags if flag not in (*known, '--help', '--')]
+        meant = nearest(wrong[0], known) if wrong else ''
+        self.exit(2, f'{self.prog}: {message}{meant or "."} --help explains the flags\n')
 
 
 def parse(config_class, arguments=None):
     """A `config_class` filled from the command line, with its docstring as the description.
 
+    Fields that it inherits are explained in groups, each under the docstring of their own class.
+
     Raises SystemExit: 2 for a flag that does not exist or a value that is not allowed.
     """
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
     parser = _Parser(
+        list(fields),
+        sys.argv[1:] if arguments is None else arguments,
         description=config_class.__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        usage=' '.join(filter(None, ['%(prog)s', *map(_needed, fields.values()), '[--flag …]'])),
         allow_abbrev=False,
     )
-    own = config_class.__annotations__  # stand in front of those of the class below it
-    for field in sorted(dataclasses.fields(config_class), key=lambda field: field.name not in own):
-        options = {'type': field.type, **field.metadata}
-        if options['type'] is str:  # argparse would call it on the default, which is a subclass
-            del options['type']
-        if options.pop('positional', False):
-            parser.add_argument(field.name, **options)
-        elif field.type is bool:
-            options.pop('type')
-            parser.add_argument(f'--{field.name}', action='store_true', **options)
-        elif field.default is dataclasses.MISSING:
-            parser.add_argument(f'--{field.name}', required=True, **options)
-        else:
-            parser.add_argument(f'--{field.name}', default=field.default, **options)
+    for owner in config_class.__mro__[:-1]:
+        group = parser
+        if owner is not config_class:
+            group = parser.add_argument_group(owner.__doc__.partition('\n')[0].rstrip('.'))
+        for name in owner.__dict__.get('__annotations__', ()):
+            if name in fields:
+                _add_argument(group, fields.pop(name))
     values = vars(parser.parse_args(arguments))
     try:
         return config_class(**values)
     except ValueError as error:  # from __post_init__, which checks what involves several fields
         parser.error(str(error))
+
+
+def _needed(field):
+    """How the first line of --help names a field; '' where it can be left out."""
+    if field.default is not dataclasses.MISSING:
+        return ''
+    options = field.metadata
+    name = options.get('metavar', field.name.upper())
+    if not options.get('positional'):
+        return f'--{field.name} {name}'
+    return {'*': f'[{name} …]', '+': f'{name} …'}.get(options.get('nargs'), name)
+
+
+def _add_argument(group, field):
+    options = {'type': field.type, **field.metadata}
+    del options['least']
+    if not any(field.default is nothing for nothing in (dataclasses.MISSING, None, False, '')):
+        options['help'] += f' (default: {field.default})'
+    if options['type'] is str:  # argparse would call it on the default, which is a subclass
+        del options['type']
+    if options.pop('positional', False):
+        group.add_argument(field.name, **options)
+    elif field.type is bool:
+        options.pop('type')
+        group.add_argument(f'--{field.name}', action='store_true', **options)
+    elif field.default is dataclasses.MISSING:
+        group.add_argument(f'--{field.name}', required=True, **options)
+    else:
+        group.add_argument(f'--{field.name}', default=field.default, **options)
+
+
+def check(config):
+    """Raise ValueError where a field of a config is not what its flag takes.
+
+    A command line gives the right types by itself; Python does not.
+    """
+    for field in dataclasses.fields(config):
+        value, least = getattr(config, field.name), field.metadata['least']
+        if value is None and field.default is None:
+            continue
+        kinds, what = KINDS[field.type]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and field.type is not bool):
+            raise ValueError(f'--{field.name} is {value!r}; it must be {what}')
+        if choices := field.metadata.get('choices'):
+            if value not in choices:
+                raise ValueError(
+                    f'--{field.name} is {value!r}; it must be one of {", ".join(choices)}'
+                    + nearest(value, choices)
+                )
+        if least is not None and not value >= least:
+            raise ValueError(f'--{field.name} is {value}; it must be {least} or more')
+
+
+KINDS = {
+    bool: (bool, 'True or False'),
+    int: (numbers.Integral, 'a whole number'),
+    float: (numbers.Real, 'a number'),
+    str: (str, 'text'),
+    list: (list, 'a list'),
+}
+
+
+def filled(config_class, options):
+    """A `config_class` from keywords. Raises ValueError, where a name is wrong with the nearest."""
+    names = [field.name for field in dataclasses.fields(config_class)]
+    require_known(options, names)
+    return config_class(**options)
+
+
+def require_known(options, names):
+    """Raise ValueError where one of the options is not among the names."""
+    for name in options:
+        if name not in names:
+            raise ValueError(f'there is no option {name!r}{nearest(name, names)}')
+
+
+def nearest(text, known):
+    """A question that names what was probably meant; '' where nothing is near."""
+    near = difflib.get_close_matches(str(text), known, 1)
+    return f'. Did you mean {near[0]}?' if near else ''
 
 
 def call_from_command_line(function, text=(), config_class=None):
@@ -93,9 +187,11 @@ def call_from_command_line(function, text=(), config_class=None):
             fire.Fire(fire.decorators.SetParseFn(str, *text)(understand), serialize=lambda _: None)
     except fire.core.FireExit as stop:
         if stop.code:
-            known = ', '.join(f'--{name}' for name in understand.__signature__.parameters)
+            known = [f'--{name}' for name in understand.__signature__.parameters]
             error = complaint.getvalue().partition('\n')[0]
-            print(f'{error}. Known are {known}; --help explains them', file=sys.stderr)
+            meant = nearest(error.rpartition(' ')[2].partition('=')[0], known) or '.'
+            known = f'Known are {", ".join(known)}; --help explains them'
+            print(f'{error}{meant} {known}', file=sys.stderr)
         else:
             print(complaint.getvalue())  # what was asked for with --help
         raise

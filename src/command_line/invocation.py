@@ -19,8 +19,8 @@ SCRIPTS = {
 
 def begin(name):
     """Let this process be known as what `python -m` or `gpt2` was told to do, as argv has it."""
-    program = os.path.basename(sys.argv[0])
-    program = f'python -m {PACKAGE}' if program.startswith('__main__') else 'gpt2'
+    by_module = os.path.basename(sys.argv[0]) in ('__main__.py', 'gpt2.py')
+    program = f'python -m {PACKAGE}' if by_module else 'gpt2'
     sys.argv[:2] = [f'{program} {name}']  # what --help and errors call it
 
 

@@ -1,11 +1,11 @@
 """The user's files: text, tables and tokens, before there is a model.
 
-    text_files      files, folders, patterns and archives to text, block by block
-    tables          rows and lines to texts
-    dataset_config  the options of all this
-    token_files     tokens to files and back
-    packing         many short texts in each window
-    processes       several processors at work
+    text_files        files, folders, patterns and archives to text, block by block
+    tables            rows and lines to texts
+    dataset_config    the options of all this
+    token_files       tokens to files and back
+    packing           many short texts in each window
+    processes         several processors at work
 
 `load_dataset.py` above puts them together: files to chunks of tokens, chunks to windows.
 """

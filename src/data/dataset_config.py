@@ -1,7 +1,8 @@
-"""The options of a dataset, which encode.py and train.py have in common. No TensorFlow here."""
+"""The options of a dataset, which several commands have in common. No TensorFlow here."""
 
 import dataclasses
 
+from ..command_line import flags
 from ..command_line.flags import flag
 from . import tables, text_files
 
@@ -12,6 +13,7 @@ class DatasetConfig:
 
     combine: int = flag(
         50000,
+        least=0,
         metavar='CHARS',
         help='Join input files, with <|endoftext|> between them, into chunks of at least this size',
     )
@@ -46,8 +48,7 @@ class DatasetConfig:
 
     def __post_init__(self):
         """Raises ValueError: a value out of its range; the message names flag and range."""
-        if self.combine < 0:
-            raise ValueError(f'--combine is {self.combine}; it must be 0 or more')
+        flags.check(self)
         text_files.require_encoding(self.encoding)
         if self.template is not None:
             tables.parsed(self.template)
@@ -62,7 +63,7 @@ class DatasetConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodingConfig(DatasetConfig):
-    """The same, where a model may be given tokens that it has not learnt yet."""
+    """Tokens that the model has not learnt yet."""
 
     special_tokens: str = flag(
         '',

@@ -11,7 +11,7 @@ from ..model_files import model_directory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncodeConfig(dataset_config.EncodingConfig):
+class EncodeConfig(model_directory.ModelConfig, dataset_config.EncodingConfig):
     """Encode text into a file of tokens, for train.py --dataset."""
 
     path: str = flags.positional(metavar='PATH', help='A file, a directory or a glob pattern')
@@ -19,17 +19,11 @@ class EncodeConfig(dataset_config.EncodingConfig):
         metavar='OUT.npz',
         help='Where the tokens go; an .npy is not read into memory to train on it',
     )
-    model_name: str = flags.flag(
-        model_directory.DEFAULT, metavar='MODEL', help='The model whose vocabulary is used'
-    )
-    models_dir: str = flags.flag('models', metavar='DIR', help='The folder of the models')
-    num_proc: int = flags.flag(1, metavar='N', help='Encode in N processes')
+    num_proc: int = flags.flag(1, least=1, metavar='N', help='Encode in N processes')
 
     def __post_init__(self):
         """Raises ValueError: a value out of its range, or a file that cannot be written."""
         super().__post_init__()
-        if self.num_proc < 1:
-            raise ValueError(f'--num_proc is {self.num_proc}; it must be 1 or more')
         if not os.path.isdir(os.path.dirname(self.out_npz) or os.curdir):
             raise ValueError(f'there is no folder to write {self.out_npz} into; make it first')
         if os.path.isdir(self.out_npz):

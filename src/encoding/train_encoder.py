@@ -28,7 +28,9 @@ class TrainEncoderConfig:
         type=str, nargs='+', metavar='TEXT', help='Files, directories or glob patterns'
     )
     out: str = flags.flag(metavar='DIR', help='The folder for it, such as models/NAME')
-    vocab_size: int = flags.flag(None, metavar='N', help='How many tokens, special ones included')
+    vocab_size: int = flags.flag(
+        None, least=1, metavar='N', help='How many tokens, special ones included'
+    )
     characters: bool = flags.flag(False, help='A token for each character of the texts, no others')
     special_tokens: str = flags.flag(
         '', metavar='TOKENS', help='Texts that shall be one token each, with commas between'
@@ -37,6 +39,7 @@ class TrainEncoderConfig:
 
     def __post_init__(self):
         """Raises ValueError: not one of the two kinds of vocabularies, or no room for its bytes."""
+        flags.check(self)
         text_files.require_encoding(self.encoding)
         if self.characters == (self.vocab_size is not None):
             raise ValueError('give either --vocab_size or --characters')

@@ -33,17 +33,13 @@ WORD = regex.compile(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OverlapConfig:
+class OverlapConfig(model_directory.ModelConfig):
     """Find what samples repeat, word for word, of the text that a model was trained on."""
 
     samples: str = flags.positional(metavar='SAMPLES', help='A file, a directory or a glob pattern')
     dataset: str = flags.positional(
         metavar='DATASET', help='The same, of the training text; or .npz of encode.py'
     )
-    model_name: str = flags.flag(
-        model_directory.DEFAULT, metavar='MODEL', help='The model whose vocabulary an .npz has'
-    )
-    models_dir: str = flags.flag('models', metavar='DIR', help='The folder of the models')
     encoding: str = flags.flag('utf-8', help='The encoding of the texts')
 
 

@@ -22,23 +22,21 @@ TOKENS = 2048  # read at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(dataset_config.DatasetConfig):
+class EvaluateConfig(model_directory.ModelConfig, dataset_config.DatasetConfig):
     """Say how well a model predicts a text, or which of several texts it expects."""
 
     dataset: str = flags.flag(
         None, metavar='PATH', help='A file, a directory or a glob pattern: text, or .npz'
     )
-    model_name: str = flags.flag(
-        model_directory.DEFAULT, metavar='MODEL', help='Which model, or its directory'
-    )
-    models_dir: str = flags.flag('models', metavar='DIR', help='The folder of the models')
     combine: int = flags.flag(
         0,
+        least=0,
         metavar='CHARS',
         help='Join files into texts of at least this size; by default none knows of another',
     )
     stride: int = flags.flag(
         None,
+        least=1,
         metavar='TOKENS',
         help='By how much the window slides; less gives each token more context and takes longer; '
         'by default half the window',
@@ -64,8 +62,6 @@ class EvaluateConfig(dataset_config.DatasetConfig):
             raise ValueError(f'there is no folder to write {self.surprisal} into; make it first')
         if self.task != 'choices' and not self.choices:
             raise ValueError(f'--task {self.task} needs its file: --choices FILE')
-        if self.stride is not None and self.stride < 1:
-            raise ValueError(f'--stride is {self.stride}; it must be 1 or more')
 
 
 def main():
@@ -80,7 +76,7 @@ def evaluate(config):
         OSError: a file cannot be read or written.
     """
     questions = cloze.read(config.choices, config.task, config.encoding) if config.choices else []
-    from ..sampling import generation
+    from ..sampling import generation  # here, so that a mistake is told before TensorFlow loads
 
     loaded = generation.load(config.model_name, config.models_dir, engine='tensorflow')
     numbers = of_questions(loaded, questions) if questions else of_dataset(loaded, config)

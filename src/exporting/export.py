@@ -28,13 +28,9 @@ SCALE = 12  # bytes for each output of int8 weights: a float32 scale, an int64 z
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(model_directory.ModelConfig):
     """Write a model for serving, beside its checkpoint."""
 
-    model_name: str = flags.flag(
-        model_directory.DEFAULT, metavar='MODEL', help='Which model, or its directory'
-    )
-    models_dir: str = flags.flag('models', metavar='DIR', help='The folder of the models')
     format: str = flags.flag(
         'litert', choices=['litert', 'savedmodel'], help='For CPUs, or for TensorFlow Serving'
     )
@@ -46,6 +42,7 @@ class ExportConfig:
 
     def __post_init__(self):
         """Raises ValueError: a format that does not have this dtype."""
+        flags.check(self)
         if self.format == 'savedmodel' and self.dtype != 'float32':
             raise ValueError('--format savedmodel is float32; --dtype is for --format litert')
 
@@ -62,7 +59,7 @@ def export(config):
         OSError: the file could not be written; what was there before is still there.
     """
     directory = model_directory.find(config.model_name, config.models_dir)
-    from ..model_files import checkpoint
+    from ..model_files import checkpoint  # here: a wrong name is refused before TensorFlow loads
 
     hparams = checkpoint.read_hparams(directory)
     if config.format == 'litert':

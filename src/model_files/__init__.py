@@ -1,7 +1,7 @@
 """Models on disk, in the files of OpenAI and of Shepperd.
 
-download        OpenAI's server to a model directory
-model_directory which directory a name means, and which of its checkpoints is the latest
-checkpoint      that directory to the tree of parameters and back
-architecture    the sizes and the vocabulary of a model that is to be trained
+download          OpenAI's server to a model directory
+model_directory   which directory a name means, and which of its checkpoints is the latest
+checkpoint        that directory to the tree of parameters and back
+architecture      the sizes and the vocabulary of a model that is to be trained
 """

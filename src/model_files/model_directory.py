@@ -4,11 +4,12 @@ A model directory holds OpenAI's files: hparams.json, encoder.json, vocab.bpe, a
 checkpoint. A run directory of the trainer holds the same, so its path is a model's name as well.
 """
 
+import dataclasses
 import os
 import re
 import sys
 
-from ..command_line import invocation
+from ..command_line import flags, invocation
 
 # OpenAI renamed its two smaller models when it counted their parameters again, as the README of
 # openai/gpt-2 says; the weights are the same.
@@ -20,6 +21,7 @@ ARCHITECTURE = ('hparams.json', *VOCABULARY)
 WHOLE = (*ARCHITECTURE, 'checkpoint')
 
 SHIPPED = 'shakespeare'  # the small model in this repository
+MODELS, RUNS = 'models', 'checkpoint'  # folders of these
 
 NEW_SIZES = '--restore_from scratch --n_layer 4 --n_head 4 --n_embd 128 --n_ctx 64'
 
@@ -31,14 +33,25 @@ class DefaultName(str):
 DEFAULT = DefaultName('124M')
 
 
-def find(model_name, models_dir='models', needs=WHOLE):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model."""
+
+    model_name: str = flags.flag(
+        DEFAULT, metavar='MODEL', help='Its name, that of a run, or its directory'
+    )
+    models_dir: str = flags.flag(MODELS, metavar='DIR', help='The folder of the models')
+
+
+def find(model_name, models_dir=MODELS, needs=WHOLE):
     """The path of a model's directory that has all the files in `needs`.
 
-    Tried in turn: `models_dir/model_name`; the folder of its alias; `model_name` as a path; and
-    where nobody typed the name, the only model in `models_dir`. Whatever is used in place of what
-    was typed is named on stderr. Where only the vocabulary is needed, any size that OpenAI
-    released will do, because all share it. The model of this repository is found from everywhere,
-    and only by its name.
+    Tried in turn: `models_dir/model_name`, where `models` is also that of the checkout; the run of
+    that name, in `checkpoint`; the folder of its alias; `model_name` as a path; and where nobody
+    typed the name, the only model that is there. Whatever is used in place of what was typed is
+    named on stderr, and so is what else has that name. Where only the vocabulary is needed, any
+    size that OpenAI released will do, because all share it. The model that ships is found from
+    everywhere, and only by its name.
 
     Raises:
         ValueError: no such directory, or files missing in it; the message says what to type.
@@ -47,48 +60,72 @@ def find(model_name, models_dir='models', needs=WHOLE):
     # JSON-minded tools may pass numbers on; a name is text.
     model_name = model_name if isinstance(model_name, str) else str(model_name)
     typed = os.path.join(models_dir, model_name)
-    if has(typed, needs):
-        return typed
-    for path in _stand_ins(model_name, models_dir, needs):
+    namesakes = [path for path in _namesakes(model_name, models_dir) if has(path, needs)]
+    for path in [*namesakes, *_stand_ins(model_name, models_dir, needs)]:
         if has(path, needs):
-            if path != model_name:
+            if path not in (typed, model_name):
                 print(f'{typed} is not there; using {path}', file=sys.stderr)
+            if others := [other for other in namesakes if not os.path.samefile(other, path)]:
+                print(f'{path} is meant, and not {" or ".join(others)}', file=sys.stderr)
             return path
     raise ValueError(_nothing_found(typed, model_name, models_dir, needs))
 
 
+def _namesakes(model_name, models_dir):
+    """The paths of models and runs of that name, best first."""
+    for folder in (*_folders(models_dir), RUNS, *_in_checkout(RUNS)):
+        yield os.path.join(folder, model_name)
+
+
+def _folders(models_dir):
+    """Where models lie: in `models_dir`, and where it is `models`, in that of the checkout too."""
+    return [models_dir, *(_in_checkout(MODELS) if models_dir == MODELS else [])]
+
+
+def _in_checkout(folder):
+    """The path of a folder of the checkout, in a list; none where the package is installed."""
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    root, name = os.path.split(package)
+    return [os.path.join(root, folder)] if name == 'src' else []
+
+
 def _stand_ins(model_name, models_dir, needs):
     """Paths that may serve in place of `models_dir/model_name`, best first."""
+    folders = _folders(models_dir)
     if model_name in ALIASES:
-        yield os.path.join(models_dir, ALIASES[model_name])
+        yield from (os.path.join(folder, ALIASES[model_name]) for folder in folders)
     if os.sep in model_name or model_name in (os.curdir, os.pardir):
         yield model_name
     if isinstance(model_name, DefaultName):
         there = _others(models_dir, needs)
         if len(there) == 1:
-            yield os.path.join(models_dir, there[0])
+            yield from (os.path.join(folder, there[0]) for folder in folders)
     if model_name == SHIPPED:
         yield _shipped()
     if set(needs) <= set(VOCABULARY) and model_name in (*SIZES, *ALIASES):
         for name in (*SIZES, *ALIASES):
-            yield os.path.join(models_dir, name)
+            yield from (os.path.join(folder, name) for folder in folders)
 
 
-def names(models_dir, needs=WHOLE):
-    """The names of the models in `models_dir` that have all the files in `needs`, sorted."""
-    if not os.path.isdir(models_dir):
+def names(folder, needs=WHOLE):
+    """The names of the models in `folder` that have all the files in `needs`, sorted."""
+    if not os.path.isdir(folder):
         return []
-    return sorted(n for n in os.listdir(models_dir) if has(os.path.join(models_dir, n), needs))
+    return sorted(n for n in os.listdir(folder) if has(os.path.join(folder, n), needs))
 
 
 def _others(models_dir, needs):
-    return [name for name in names(models_dir, needs) if name != SHIPPED]
+    """The names of the models that are there, but for the one that ships."""
+    there = {name for folder in _folders(models_dir) for name in names(folder, needs)}
+    return sorted(there - {SHIPPED})
 
 
 def _shipped():
-    """The path of the model in this repository, which may not be the current directory."""
-    path = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    return os.path.join(path, 'models', SHIPPED)
+    """The path of the model in this repository, or in the installed package."""
+    for folder in _in_checkout(MODELS):
+        return os.path.join(folder, SHIPPED)
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    return os.path.join(package, MODELS, SHIPPED)
 
 
 def latest(directory):
@@ -129,7 +166,7 @@ def _nothing_found(typed, model_name, models_dir, needs):
     if missing == ['hparams.json'] and not has(path, ['checkpoint']):  # a vocabulary
         return f'{problem}. Give a new model its sizes: {NEW_SIZES}'
     others, released = _others(models_dir, needs), model_name in (*SIZES, *ALIASES)
-    choice = f'one with --model_name: {", ".join([*others, SHIPPED])}'
+    choice = f'one with --model_name: {", ".join([*others, *names(RUNS, needs), SHIPPED])}'
     if others and (isinstance(model_name, DefaultName) or not released):
         return f'{problem}. Choose {choice}'
     download = f'{invocation.command("download")} {model_name if released else DEFAULT}'

@@ -15,7 +15,7 @@ import tqdm
 
 from .. import encoder
 from ..model_files import model_directory
-from . import backends, sample_numpy
+from . import backends, sample_config, sample_numpy
 from .sample_config import PLAIN
 
 STEPS = 4  # tokens between two looks for a text that ends a sample,
@@ -62,8 +62,7 @@ class Sample:
 
 def generate(loaded, prompt=None, **options):
     """The texts of `samples`, which explains the options."""
-    for each in samples(loaded, prompt, **options):
-        yield each.text
+    return (each.text for each in samples(loaded, prompt, **options))
 
 
 def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
@@ -79,13 +78,16 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
         config: what ends a text, and what it shall not say.
         options: nsamples, batch_size, temperature, top_k, top_p and seed, as in generate_tokens.
 
-    Raises ValueError: an option is out of its range, or the vocabulary cannot write it.
+    Raises ValueError, before the first is drawn: an option is unknown or out of its range, or the
+        vocabulary cannot write the prompt.
     """
+    sample_config.check(length=length, **options)
     enc, prompts = loaded.encoder, prompt if isinstance(prompt, list) else [prompt]
     contexts = [_context(enc, prompt) for prompt in prompts]
     lengths = [_length(loaded.lm, *each, length) for each in zip(prompts, contexts, strict=True)]
     stops = config.stops()
     if config.num_beams:
+        backends.require_tensorflow(loaded.lm, 'num_beams')
         grown = _searched(loaded, contexts, lengths, config.num_beams, **options)
     else:
         grown = _grown(
@@ -96,12 +98,15 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
             controls=config.controls(enc, loaded.lm.hparams.n_vocab),
             **options,
         )
-    for number, ids in grown:
+
+    def sample(number, ids):
         text = enc.decode(ids)
         text = text[: _ends(text, stops)]
         if config.include_prefix:
             text = (prompts[number] or '') + text
-        yield Sample(prompts[number], contexts[number], ids, text)
+        return Sample(prompts[number], contexts[number], ids, text)
+
+    return (sample(number, ids) for number, ids in grown)
 
 
 def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=None, **options):
@@ -112,23 +117,29 @@ def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=Non
     Args:
         number: which of the samples of that seed.
         options: temperature, top_k and top_p.
+
+    Raises ValueError, before the first piece, as `samples` does.
     """
+    sample_config.check(length=length, seed=seed, **options)
     if config.num_beams:
         raise ValueError('What num_beams finds is known at its end alone; leave out stream')
-    enc, stops = loaded.encoder, config.stops()
-    context = _context(enc, prompt)
+    context = _context(loaded.encoder, prompt)
     length = _length(loaded.lm, prompt, context, length)
     rows = backends.rows(
         loaded.lm,
         [context],
         length,
         sample_numpy.uniforms_for(seed, [number], length),
-        controls=config.controls(enc, loaded.lm.hparams.n_vocab),
-        **checked(**options),
+        controls=config.controls(loaded.encoder, loaded.lm.hparams.n_vocab),
+        **options,
     )
-    if config.include_prefix and prompt:
-        yield prompt
-    begin, shown, more = len(context), 0, True
+    prefix = [prompt] if config.include_prefix and prompt else []
+    return itertools.chain(prefix, _pieces(rows, loaded.encoder, config.stops()))
+
+
+def _pieces(rows, enc, stops):
+    """The pieces of the one text of some Rows."""
+    begin, shown, more = int(rows.known[0]), 0, True
     while more:
         more = rows.grow(1)
         ids = rows.tokens[0, begin : rows.known[0]].tolist()
@@ -145,8 +156,8 @@ def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=Non
 
 def streams(loaded, prompt=None, *, nsamples=1, **options):
     """One `stream` after the other, of `nsamples` samples; 0 goes on for ever."""
-    for number in _numbers(nsamples):
-        yield stream(loaded, prompt, number=number, **options)
+    sample_config.check(nsamples=nsamples)
+    return (stream(loaded, prompt, number=number, **options) for number in _numbers(nsamples))
 
 
 def end_of_text(enc):
@@ -168,7 +179,6 @@ def _length(lm, prompt, context, length):
     if length is None:
         default = n_ctx if prompt is None else n_ctx // 2
         return max(1, min(default, n_ctx + 1 - len(context)))
-    _require('length', length, int, 1)
     return length
 
 
@@ -193,9 +203,9 @@ def generate_tokens(lm, context, *, length, **options):
             samples, whatever batch_size is, None (the default) is different each time; and those
             of sample.sample_sequence.
     """
-    _require('length', length, int, 1)
-    for _, ids in _grown(lm, [context], [length], **options):
-        yield np.array([*context, *ids], np.int32)
+    sample_config.check(length=length, **options)
+    grown = _grown(lm, [context], [length], **options)
+    return (np.array([*context, *ids], np.int32) for _, ids in grown)
 
 
 def _grown(
@@ -206,8 +216,6 @@ def _grown(
 
     A row ends some tokens after `ended(ids)` has become true. A bar shows what takes long.
     """
-    _require('batch_size', batch_size, int, 1)
-    options = checked(**options)
     numbers, each = _numbers(nsamples), range(len(contexts))
     if nsamples:
         todo = iter([(i, number) for i in each for number in numbers])
@@ -243,13 +251,11 @@ def _grown(
 
 
 def _numbers(nsamples):
-    _require('nsamples', nsamples, int, 0)
     return range(nsamples) if nsamples else itertools.count()
 
 
 def _searched(loaded, contexts, lengths, num_beams, nsamples=0, **_):
     """As _grown: for each context the `nsamples` likeliest that were found, or all for 0."""
-    backends.require_tensorflow(loaded.lm, 'num_beams')
     from . import beam
 
     for i, (context, length) in enumerate(zip(contexts, lengths, strict=True)):
@@ -257,17 +263,3 @@ def _searched(loaded, contexts, lengths, num_beams, nsamples=0, **_):
         beams = beam.beam_search(loaded.lm, context, length=length, num_beams=num_beams, end=end)
         for found in beams[: nsamples or None]:
             yield i, found.tokens
-
-
-def checked(*, temperature=1, top_k=0, top_p=1):
-    """These options, all of them, as a dict. Raises ValueError: one of them cannot be that."""
-    _require('temperature', temperature, (int, float), 0)
-    _require('top_k', top_k, int, 0)
-    _require('top_p', top_p, (int, float), float('-inf'))
-    return {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
-
-
-def _require(name, value, kind, least):
-    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
-        what = 'a whole number' if kind is int else 'a number'
-        raise ValueError(f'{name} is {value!r}; it must be {what}, {least} or more')

@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+import numbers
+import os
+import sys
 import typing
 
 import numpy as np
 
 from .. import encoder
+from ..command_line import flags
 from ..command_line.flags import flag
 
 ANY = -1  # in place of a token: whatever it is
@@ -14,7 +18,10 @@ ANY = -1  # in place of a token: whatever it is
 
 @dataclasses.dataclass(frozen=True)
 class SampleConfig:
-    """Options of a text. All are off as they are here."""
+    """Options of a text. All are off as they are here.
+
+    From Python, `stop` may also be a list, and `logit_bias` a dict.
+    """
 
     stop: str = flag(
         '', help='text at which a sample ends, before it; or a JSON list of such texts'
@@ -22,22 +29,27 @@ class SampleConfig:
     truncate: str = flag('', help="the same for one text: gpt-2-simple's name of it")
     include_prefix: bool = flag(False, help='put the prompt in front of each sample')
     repetition_penalty: float = flag(
-        1.0, help='above 1, what was said before becomes less likely; 1.2 is a good value'
+        1.0,
+        least=1e-3,
+        help='above 1, what was said before becomes less likely; 1.2 is a good value',
     )
-    no_repeat_ngram: int = flag(0, help='as many tokens in a row are never said twice')
+    no_repeat_ngram: int = flag(0, least=0, help='as many tokens in a row are never said twice')
     suppress_endoftext: bool = flag(False, help='never say <|endoftext|>')
     bad_words_file: str = flag(
         '', help='a file with a word or phrase in each line that is not said'
     )
     logit_bias: str = flag('', help='JSON, {text: number}: more or less of the tokens of a text')
     num_beams: int = flag(
-        0, help='search for the likeliest texts, with as many beams, instead of drawing them'
+        0,
+        least=0,
+        help='search for the likeliest texts, with as many beams, instead of drawing them',
     )
 
     def __post_init__(self):
-        _require(self, 'repetition_penalty', (int, float), 1e-3, 'a number above 0')
-        _require(self, 'no_repeat_ngram', int, 0, 'a whole number, 0 or more')
-        _require(self, 'num_beams', int, 0, 'a whole number, 0 or more')
+        for name, kinds in (('stop', list | tuple), ('logit_bias', dict)):
+            if isinstance(getattr(self, name), kinds):
+                object.__setattr__(self, name, json.dumps(getattr(self, name)))
+        flags.check(self)
         drawn = (
             self.no_repeat_ngram,
             self.suppress_endoftext,
@@ -117,12 +129,6 @@ def phrases(lists):
     return np.array([[ANY] * (longest - len(ids)) + list(ids) for ids in lists], np.int32)
 
 
-def _require(config, name, kind, least, what):
-    value = getattr(config, name)
-    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
-        raise ValueError(f'{name} is {value!r}; it must be {what}')
-
-
 def _json(name, text):
     try:
         return json.loads(text)
@@ -131,3 +137,48 @@ def _json(name, text):
 
 
 PLAIN = SampleConfig()
+
+# OpenAI's arguments: {name: (what it is, the least and the most that it may be)}.
+OPTIONS = {
+    'length': (int, 1, np.inf),
+    'nsamples': (int, 0, np.inf),
+    'batch_size': (int, 1, np.inf),
+    'temperature': (float, 0, np.inf),
+    'top_k': (int, 0, np.inf),
+    'top_p': (float, 0, 1),
+    'seed': (int, 0, np.inf),
+}
+
+
+def check(**options):
+    """Raise ValueError where one of OpenAI's arguments is unknown, or cannot be that.
+
+    None is allowed where it means something: as `length` and as `seed`, which may be a list.
+    """
+    flags.require_known(options, OPTIONS)
+    for name, value in options.items():
+        if name in ('length', 'seed') and value is None:
+            continue
+        kind, least, most = OPTIONS[name]
+        values = value if name == 'seed' and isinstance(value, list | tuple) else [value]
+        if not all(_is(kind, each) and least <= each <= most for each in values):
+            what = 'a whole number' if kind is int else 'a number'
+            span = f'{least} or more' if most == np.inf else f'{least} to {most}'
+            raise ValueError(f'{name} is {value!r}; it must be {what}, {span}')
+
+
+def models_dir_in_place_of_top_p(top_p, models_dir):
+    """(top_p, models_dir) as they are meant.
+
+    Before top_p came in front of it, models_dir was the eighth of OpenAI's arguments, and the
+    programs of that time give it there: interact_model('345M', None, 1, 1, 300, 1, 0, '/models').
+    """
+    if isinstance(top_p, str) and (os.sep in top_p or os.path.isdir(top_p)):
+        print(f'{top_p} is in the place of top_p, and taken as models_dir', file=sys.stderr)
+        return 1, top_p
+    return top_p, models_dir
+
+
+def _is(kind, value):
+    kinds = numbers.Integral if kind is int else numbers.Real
+    return isinstance(value, kinds) and not isinstance(value, bool)

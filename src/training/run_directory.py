@@ -11,7 +11,7 @@ from . import train_config
 
 def of(config):
     """Where checkpoints and events go."""
-    return os.path.join('checkpoint', config.run_name)
+    return os.path.join(model_directory.RUNS, config.run_name)
 
 
 def of_best(config):

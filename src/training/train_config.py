@@ -11,114 +11,177 @@ SIZES = ('n_layer', 'n_head', 'n_embd', 'n_ctx')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(dataset_config.EncodingConfig):
-    """Fine-tune GPT-2 on your own text."""
+class SizesConfig:
+    """The sizes of a new model, for --restore_from scratch."""
 
-    dataset: str = flag(
-        metavar='PATH',
-        help='A file, a directory or a glob pattern: text, tables, or what encode.py wrote',
+    n_layer: int = flag(
+        None, least=1, metavar='N', help='Layers of a new model: --restore_from scratch'
     )
-    model_name: str = flag(
-        model_directory.DEFAULT, metavar='MODEL', help='The model to start from, or its directory'
+    n_head: int = flag(None, least=1, metavar='N', help='Heads of attention of a new model')
+    n_embd: int = flag(None, least=1, metavar='N', help='The width of a new model')
+    n_ctx: int = flag(None, least=1, metavar='TOKENS', help='The window of a new model')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """What a step is made of."""
+
+    batch_size: int = flag(1, least=1, metavar='SIZE', help='Windows in a batch, on each device')
+    seq_length: int = flag(
+        1024, least=2, metavar='TOKENS', help="Train on windows of this size, or n_ctx's"
     )
-    models_dir: str = flag('models', metavar='DIR', help='The folder of the models')
+    accumulate_gradients: int = flag(
+        1, least=1, metavar='N', help='Take the mean gradient of N batches for each step'
+    )
     pack: bool = flag(
         False, help='Put many short texts, each with its end token, into each window, none cut'
     )
     document_mask: bool = flag(
         False, help='Let no text see those before it in a window, and count its positions from 0'
     )
-    seq_length: int = flag(1024, metavar='TOKENS', help="Train on windows of this size, or n_ctx's")
-    batch_size: int = flag(1, metavar='SIZE', help='Windows in a batch, on each device')
-    learning_rate: float = flag(0.00002, metavar='LR', help='Learning rate')
-    accumulate_gradients: int = flag(
-        1, metavar='N', help='Take the mean gradient of N batches for each step'
-    )
-    memory_saving_gradients: bool = flag(
-        False, help='Recompute each block for its gradient instead of remembering it'
-    )
-    dtype: str = flag(
-        'float32',
-        choices=['float32', 'bfloat16', 'float16'],
-        help='Of matrix products; weights and checkpoints are float32 in any case',
-    )
-    lora_rank: int = flag(
-        0, metavar='R', help='Train thin matrices of this rank beside the weights; 0 trains these'
-    )
-    lora_alpha: float = flag(
-        None, metavar='A', help='Multiply what --lora_rank trains by A / R; by default 2 R / R'
-    )
-    only_train_transformer_layers: bool = flag(
-        False, help='Leave the embeddings and the last norm as they are'
-    )
-    optimizer: str = flag(
-        'adam', choices=['adam', 'adamw', 'adafactor', 'sgd'], help='What makes steps of gradients'
-    )
-    weight_decay: float = flag(
-        None, metavar='WD', help='Shrink matrices by this times the learning rate; 0.01 in adamw'
-    )
-    adam_beta2: float = flag(
-        0.999, metavar='B', help="How slowly adam and adamw forget the gradients' squares"
-    )
-    clip_gradients: float = flag(
-        0.0, metavar='NORM', help='Shorten gradients to this norm over all; 0 never does'
-    )
-    schedule: str = flag(
-        'constant',
-        choices=['constant', 'linear', 'cosine'],
-        help='How the learning rate falls until the last of --steps',
-    )
-    warmup_steps: int = flag(0, metavar='N', help='Let the learning rate rise for N steps')
-    min_learning_rate: float = flag(0.0, metavar='LR', help='Where a schedule ends')
     noise: float = flag(
         0.0, metavar='P', help='Replace each input token by a random one with this probability'
     )
     dropout: float = flag(
         0.0, metavar='P', help='Leave out each activation with this probability while training'
     )
-    top_k: int = flag(40, help='Sample among the k likeliest tokens')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsConfig:
+    """Which weights are trained, and in which numbers."""
+
+    only_train_transformer_layers: bool = flag(
+        False, help='Leave the embeddings and the last norm as they are'
+    )
+    lora_rank: int = flag(
+        0,
+        least=0,
+        metavar='R',
+        help='Train thin matrices of this rank beside the weights; 0 trains these',
+    )
+    lora_alpha: float = flag(
+        None,
+        least=0,
+        metavar='A',
+        help='Multiply what --lora_rank trains by A / R; by default 2 R / R',
+    )
+    dtype: str = flag(
+        'float32',
+        choices=['float32', 'bfloat16', 'float16'],
+        help='Of matrix products; weights and checkpoints are float32 in any case',
+    )
+    memory_saving_gradients: bool = flag(
+        False, help='Recompute each block for its gradient instead of remembering it'
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How gradients change them."""
+
+    optimizer: str = flag(
+        'adam', choices=['adam', 'adamw', 'adafactor', 'sgd'], help='What makes steps of gradients'
+    )
+    learning_rate: float = flag(0.00002, metavar='LR', help='Learning rate')
+    schedule: str = flag(
+        'constant',
+        choices=['constant', 'linear', 'cosine'],
+        help='How the learning rate falls until the last of --steps',
+    )
+    warmup_steps: int = flag(0, least=0, metavar='N', help='Let the learning rate rise for N steps')
+    min_learning_rate: float = flag(0.0, least=0, metavar='LR', help='Where a schedule ends')
+    weight_decay: float = flag(
+        None,
+        least=0,
+        metavar='WD',
+        help='Shrink matrices by this times the learning rate; 0.01 in adamw',
+    )
+    adam_beta2: float = flag(
+        0.999, metavar='B', help="How slowly adam and adamw forget the gradients' squares"
+    )
+    clip_gradients: float = flag(
+        0.0, least=0, metavar='NORM', help='Shorten gradients to this norm over all; 0 never does'
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Validation."""
+
+    val_every: int = flag(0, least=0, metavar='STEPS', help='Validate every N steps; 0 never does')
+    val_dataset: str = flag(None, metavar='PATH', help='Text for validation; by default --dataset')
+    val_split: float = flag(
+        0.0, metavar='FRACTION', help='Hold out the last of the dataset for validation, such as 0.1'
+    )
+    val_batch_size: int = flag(2, least=1, metavar='SIZE', help='Windows in a batch of validation')
+    val_batch_count: int = flag(
+        40,
+        least=0,
+        metavar='N',
+        help='Batches of validation; 0 takes all of the text, each token once',
+    )
+    save_best: bool = flag(
+        False, help='Keep the model whose validation loss was the lowest, in the folder best'
+    )
+    patience: int = flag(
+        0, least=0, metavar='N', help='Stop after N validations without a lower loss; 0 never does'
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplesConfig:
+    """Samples on the way."""
+
+    sample_every: int = flag(
+        100, least=0, metavar='N', help='Write samples every N steps; 0 never does'
+    )
+    sample_num: int = flag(1, least=0, metavar='N', help='How many samples')
+    sample_length: int = flag(1023, least=1, metavar='TOKENS', help='The length of a sample')
+    top_k: int = flag(40, least=0, help='Sample among the k likeliest tokens')
     top_p: float = flag(
         0.0, help='Sample among the likeliest tokens that reach this probability; overrides top_k'
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(
+    model_directory.ModelConfig,
+    dataset_config.EncodingConfig,
+    BatchConfig,
+    WeightsConfig,
+    OptimizerConfig,
+    ValidationConfig,
+    SamplesConfig,
+    SizesConfig,
+):
+    """Fine-tune GPT-2 on your own text."""
+
+    dataset: str = flag(
+        metavar='PATH',
+        help='A file, a directory or a glob pattern: text, tables, or what encode.py wrote',
+    )
+    run_name: str = flag('run1', help='The name of the folders in checkpoint/ and samples/')
     restore_from: str = flag(
         'latest',
         help='latest (of the run, else the model), fresh (the model), scratch (random weights), '
         'or the path of a run or a checkpoint',
     )
-    n_layer: int = flag(None, metavar='N', help='Layers of a new model: --restore_from scratch')
-    n_head: int = flag(None, metavar='N', help='Heads of attention of a new model')
-    n_embd: int = flag(None, metavar='N', help='The width of a new model')
-    n_ctx: int = flag(None, metavar='TOKENS', help='The window of a new model')
-    run_name: str = flag('run1', help='The name of the folders in checkpoint/ and samples/')
-    sample_every: int = flag(100, metavar='N', help='Write samples every N steps; 0 never does')
-    sample_length: int = flag(1023, metavar='TOKENS', help='The length of a sample')
-    sample_num: int = flag(1, metavar='N', help='How many samples')
-    save_every: int = flag(1000, metavar='N', help='Write a checkpoint every N steps; 0 never does')
-    val_dataset: str = flag(None, metavar='PATH', help='Text for validation; by default --dataset')
-    val_split: float = flag(
-        0.0, metavar='FRACTION', help='Hold out the last of the dataset for validation, such as 0.1'
+    steps: int = flag(
+        0, least=0, metavar='N', help='Stop after N steps; 0 goes on until interrupted'
     )
-    val_batch_size: int = flag(2, metavar='SIZE', help='Windows in a batch of validation')
-    val_batch_count: int = flag(
-        40, metavar='N', help='Batches of validation; 0 takes all of the text, each token once'
+    save_every: int = flag(
+        1000, least=0, metavar='N', help='Write a checkpoint every N steps; 0 never does'
     )
-    val_every: int = flag(0, metavar='STEPS', help='Validate every N steps; 0 never does')
-    save_best: bool = flag(
-        False, help='Keep the model whose validation loss was the lowest, in the folder best'
+    seed: int = flag(
+        None, least=0, help='Makes the choice of windows, noise, dropout and samples repeatable'
     )
-    patience: int = flag(
-        0, metavar='N', help='Stop after N validations without a lower loss; 0 never does'
-    )
-    steps: int = flag(0, metavar='N', help='Stop after N steps; 0 goes on until interrupted')
     strategy: str = flag(
         'auto',
         choices=['auto', 'none', 'mirrored', 'multiworker'],
         help='Train on one device, on all GPUs, or on all machines of TF_CONFIG; auto finds out',
     )
     dry_run: bool = flag(False, help='Say how much memory this would take, and end')
-    seed: int = flag(
-        None, help='Makes the choice of windows, noise, dropout and samples repeatable'
-    )
 
     @property
     def sizes(self):
@@ -148,17 +211,6 @@ class TrainConfig(dataset_config.EncodingConfig):
     def __post_init__(self):
         """Raises ValueError: a value out of its range; the message names flag and range."""
         super().__post_init__()
-        at_least = {
-            'seq_length': 2, 'batch_size': 1, 'accumulate_gradients': 1, 'sample_length': 1,
-            'val_batch_size': 1, 'val_batch_count': 0, 'top_k': 0, 'steps': 0,
-            'sample_every': 0, 'sample_num': 0, 'save_every': 0, 'val_every': 0, 'seed': 0,
-            'warmup_steps': 0, 'weight_decay': 0, 'clip_gradients': 0, 'min_learning_rate': 0,
-            'lora_rank': 0, 'lora_alpha': 0, 'patience': 0, **dict.fromkeys(SIZES, 1),
-        }  # fmt: skip
-        for name, least in at_least.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f'--{name} is {value}; it must be {least} or more')
         if not self.learning_rate > 0:
             raise ValueError(f'--learning_rate is {self.learning_rate}; it must be above 0')
         for name in ('adam_beta2', 'dropout'):
@@ -169,6 +221,8 @@ class TrainConfig(dataset_config.EncodingConfig):
             raise ValueError('--lora_alpha says how strong adapters are; give them a --lora_rank')
         if self.schedule != 'constant' and not self.steps:
             raise ValueError(f'--schedule {self.schedule} has to know its end: --steps')
+        if not 0 <= self.top_p <= 1:
+            raise ValueError(f'--top_p is {self.top_p}; it must be 0 to 1')
         if not 0 <= self.val_split < 1:
             raise ValueError(
                 f'--val_split is {self.val_split}; it must be 0 or more, and less than 1'

@@ -1,25 +1,15 @@
-"""Fine-tuning: which weights, which text, which settings."""
+"""Fine-tuning: which model, which text, which devices."""
 
 import dataclasses
-import os
 import secrets
 import sys
 import zlib
 
 import tensorflow as tf
 
-from .. import encoder, load_dataset, model
-from ..gradients import lora, small_model
-from ..model_files import architecture, checkpoint, model_directory
-from . import (
-    distribution,
-    memory,
-    run_directory,
-    train_config,
-    train_step,
-    training_loop,
-    validation,
-)
+from ..gradients import small_model
+from ..model_files import checkpoint
+from . import dataset, distribution, initial_model, memory, train_config, training_loop
 
 DEEP = 12  # layers; deeper models save memory without being told to
 # What may differ between the machines of a run.
@@ -38,40 +28,23 @@ def train(config):
         tf.config.experimental.set_memory_growth(gpu, True)  # leave the rest to others
     devices = distribution.devices('none' if config.dry_run else config.strategy)
     with devices.as_one():
-        _train(config, devices)
+        initial = initial_model.of(config)
+        config = _fitted(config, initial.hparams)
+        memory.limit_malloc(config.memory_saving_gradients)
+        if small_model.suits(config, initial.hparams) and config.strategy in ('auto', 'none'):
+            small_model.use_cores()
+        if config.dry_run:
+            print('\n'.join(memory.report(initial.hparams, config)))
+            return
+        _run(_with_the_chiefs_seed(config, devices), initial, devices)
 
 
-def _train(config, devices):
-    model_dir = run_directory.model_dir_of(config)
-    plain = encoder.get_encoder('', model_dir)
-    enc = plain.with_special_tokens(config.special_tokens)
-    hparams = architecture.sizes(config, model_dir, enc)
-    config = _fitted(config, hparams)
-    memory.limit_malloc(config.memory_saving_gradients)
-    if small_model.suits(config, hparams) and config.strategy in ('auto', 'none'):
-        small_model.use_cores()
-    if config.dry_run:
-        print('\n'.join(memory.report(hparams, config)))
-        return
-    config = _with_the_chiefs_seed(config, devices)
-    prefix = run_directory.checkpoint_to_restore(config, model_dir)
-    _require_trainable_embeddings(config, prefix, plain, enc)
-    source = prefix and checkpoint.read_hparams(model_dir)
-    models = devices.on_each(lambda i: _restored(prefix, hparams, config, source))
-
+def _run(config, initial, devices):
+    prefix = initial.checkpoint(config)
+    models = devices.on_each(lambda i: initial.restored(prefix, config))
     print('Loading dataset...', flush=True)
-    chunks = _load(enc, config.dataset, config)
-    val_chunks = chunks
-    if config.val_split:
-        chunks, val_chunks = validation.split(chunks, config.val_split)
-    elif config.val_every and config.val_dataset:
-        val_chunks = _load(enc, config.val_dataset, config)
-    end = _end_of_texts(enc, config.end_token) if config.pack or config.document_mask else None
-    states = devices.on_each(
-        lambda i: train_step.TrainState(models[i][0], config, chunks, models[i][1], end)
-    )
-    files = architecture.files(model_dir, hparams, enc)
-    run = training_loop.Run(config, states, enc, files, val_chunks, devices)
+    tokens = dataset.load(initial.encoder, config)
+    run = training_loop.Run(config, devices, initial, models, tokens)
     print('dataset has', run.state.sampler.total_size, 'tokens')
     _require_same(config, run.state, prefix, devices)
     run.resume(prefix)
@@ -119,66 +92,3 @@ def _require_same(config, state, prefix, devices):
     devices.require_same('The checksum of the flags', zlib.crc32(repr(flags).encode()))
     devices.require_same('The size of the dataset', state.sampler.total_size)
     devices.require_same('The checksum of the weights', weights)
-
-
-def _require_trainable_embeddings(config, prefix, plain, enc):
-    """Raise ValueError where a run has no place for the special tokens that `plain` has not."""
-    names = ', '.join(enc.decode([i]) for i in enc.decoder if i not in plain.decoder)
-    run = run_directory.of(config)
-    if names and prefix and prefix == model_directory.latest(run):
-        # With more tokens than now, its older checkpoints could not be read again.
-        raise ValueError(
-            f'The vocabulary of {run} has no {names}, and stays as it is. Begin a run of another '
-            f'name: --restore_from {run} --run_name NAME'
-        )
-    for flag in ('lora_rank', 'only_train_transformer_layers'):
-        if names and getattr(config, flag):
-            raise ValueError(
-                f'--{flag} would leave the embedding of {names} as it is, but that has to be '
-                'learnt; train without it first'
-            )
-
-
-def _restored(prefix, hparams, config, source=None):
-    """The model to train, and the prefix of the checkpoint that its weights came from, or None.
-
-    Args:
-        source: the HParams of that checkpoint, which may have fewer tokens.
-    """
-    adapters = None
-    if config.lora_rank and prefix and os.path.exists(prefix + lora.SUFFIX):
-        saved = lora.read(prefix + lora.SUFFIX)
-        if lora.can_go_on(saved, config.lora_rank, config.lora_scale):
-            prefix, adapters = saved['base'], prefix + lora.SUFFIX
-    variable = tf.Variable
-    if config.lora_rank:
-        variable = lora.frozen(tf.dtypes.as_dtype(config.dtype))
-    if prefix is None:
-        print('Starting from random weights', file=sys.stderr)
-        params = model.init_params(hparams, config.seed, variable)
-    else:
-        print('Loading checkpoint', prefix, flush=True)
-        params = checkpoint.load(prefix, source or hparams, variable)
-        if params['wte'].shape[0] < hparams.n_vocab:
-            wte = architecture.with_rows(params['wte'], hparams.n_vocab, config.seed)
-            params['wte'] = variable(wte, name='model/wte')
-    if config.lora_rank:
-        lora.add_adapters(params, config.lora_rank, config.seed)
-    if adapters:
-        lora.restore(params, adapters)
-    return model.GPT2(hparams, params), prefix
-
-
-def _end_of_texts(enc, text):
-    """The token that ends a text. Raises ValueError where the vocabulary has none for that."""
-    tokens = enc.encode_to_numpy(text)
-    if len(tokens) != 1:
-        raise ValueError(
-            f'{text} is {len(tokens)} tokens in this vocabulary; --pack and --document_mask need '
-            'one token that ends a text. Train without them, or with another vocabulary'
-        )
-    return int(tokens[0])
-
-
-def _load(enc, path, config):
-    return load_dataset.load_dataset(enc, path, **config.dataset_options())

@@ -35,20 +35,29 @@ def window_of(sampler, config):
 class Run:
     """One process of a run: its files, its compiled functions, its loop."""
 
-    def __init__(self, config, states, enc, files, val_chunks, devices):
+    def __init__(self, config, devices, initial, models, dataset):
+        """The arguments are what training.train finds out.
+
+        Args:
+            models: what initial_model.InitialModel.restored gave, for each device of this process.
+        """
         self.config = config
         self.devices = devices
-        self.states = states  # one for each device of this process; they are the same
+        self.states = devices.on_each(  # they are the same
+            lambda i: train_step.TrainState(
+                models[i][0], config, dataset.chunks, models[i][1], dataset.end
+            )
+        )
         self.merged = None
-        self.state = state = states[0]
-        self.enc = enc
-        self.files = files  # of the model's directory, for the run's
-        self.chunks = state.sampler.chunks
+        self.state = state = self.states[0]
+        self.encoder = initial.encoder
+        self.files = initial.files()  # of the model's directory, for the run's
+        self.chunks = dataset.chunks
         self.window = window_of(state.sampler, config)
         self.has_learnt = False  # as much as it can, by --patience
-        self.train_step = train_step.compiled(state, config, self.window, devices, states[1:])
+        self.train_step = train_step.compiled(state, config, self.window, devices, self.states[1:])
         if config.val_every:
-            sampler = load_dataset.Sampler(val_chunks, seed=1)
+            sampler = load_dataset.Sampler(dataset.val_chunks, seed=1)
             window = window_of(sampler, config)
             self.validation = validation.Validation(state.lm, config, sampler, window, state.end)
 
@@ -207,7 +216,7 @@ class Run:
         )
         texts = []
         for number, tokens in enumerate(samples, 1):
-            text = self.enc.decode(tokens.tolist())
+            text = self.encoder.decode(tokens.tolist())
             texts.append(f'======== SAMPLE {number} ========\n{text}\n')
             print(texts[-1], flush=True)
         self.progress.samples(counter, texts)

@@ -10,7 +10,7 @@ import numpy as np
 import oracle
 import pytest
 from conftest import ROOT
-from test_likelihood import brute_force, numpy_tree
+from oracle import brute_force, numpy_tree
 
 from src import encoder, model
 from src.command_line import flags

@@ -1,30 +1,12 @@
 """Windows that have each token once, and what tokens cost, beside the same in NumPy."""
 
 import numpy as np
-import oracle
 import pytest
+from oracle import brute_force
 
 from src import model
 from src.evaluation import likelihood
 from src.gradients import lora
-
-
-def numpy_tree(lm, dtype=np.float64):
-    return model.map_tree(lambda name, variable: variable.numpy().astype(dtype), lm.params)
-
-
-def brute_force(lm, chunk, window, stride):
-    """-log p of chunk[1:], each from a call of its own."""
-    params, costs = numpy_tree(lm), []
-    for i in range(1, len(chunk)):
-        if i < window:  # in the first window
-            begin = 0
-        else:
-            end = min(len(chunk), window + stride * -(-(i + 1 - window) // stride))
-            begin = end - window
-        logits = oracle.model(lm.hparams, params, np.array([chunk[begin:i]]))['logits'][0, -1]
-        costs.append(-np.log(oracle.softmax(logits)[chunk[i]]))
-    return costs
 
 
 def of_chunks(lm, chunks, window, stride, batch_size):

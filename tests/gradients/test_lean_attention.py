@@ -43,17 +43,17 @@ def test_it_is_the_models_attention_with_its_gradient(
         np.testing.assert_allclose(tf.cast(value, tf.float32), expected, atol=tolerance)
 
 
-@pytest.mark.parametrize('starts', [[0], [0, 1, 2], [0, 3, 8, 9], [0, 15], [0, 4, 6]])
-def test_texts_in_one_window_are_as_if_alone(monkeypatch, starts):
+@pytest.mark.parametrize('begins', [[0], [0, 1, 2], [0, 3, 8, 9], [0, 15], [0, 4, 6]])
+def test_texts_in_one_window_are_as_if_alone(monkeypatch, begins):
     monkeypatch.setattr(lean_attention, 'SLICE', 4)
-    ends = [*starts[1:], 16]
+    ends = [*begins[1:], 16]
     mask = lean_attention.causal_mask(16)
     c = tf.constant(np.random.default_rng(0).normal(size=[2, 16, 3 * FEATURES]), tf.float32)
-    starts = np.repeat(starts, np.subtract(ends, starts))
+    starts = np.repeat(begins, np.subtract(ends, begins))
     starts = tf.constant([starts, np.zeros(16, int)], tf.int32)  # the second window is one text
 
     def alone(c):
-        parts = [plain(c[:1, start:end], N_HEAD) for start, end in zip(starts, ends, strict=True)]
+        parts = [plain(c[:1, start:end], N_HEAD) for start, end in zip(begins, ends, strict=True)]
         return tf.concat([tf.concat(parts, axis=1), plain(c[1:], N_HEAD)], axis=0)
 
     found = value_and_gradient(lambda c: lean_attention.attention(c, N_HEAD, mask, starts), c)

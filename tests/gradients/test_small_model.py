@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_training import place, same, scalars, train, weights  # noqa: F401
+from runs import same, scalars, train, weights
 
 from src import model
 from src.gradients import small_model
@@ -66,7 +66,7 @@ def test_it_does_not_remember_the_logits_of_a_large_vocabulary(n_vocab, suits):
     assert small_model.suits(config(batch_size=8), hparams) == suits
 
 
-def test_two_steps_and_two_more_are_four(place):  # noqa: F811
+def test_two_steps_and_two_more_are_four(place):
     train(run_name='whole', steps=4)
     train(run_name='parts', steps=2)
     train(run_name='parts', steps=2)

@@ -7,17 +7,17 @@ import shutil
 
 import numpy as np
 import pytest
+import runs
 import tensorflow as tf
-import test_training
 
 from src import encoder, model
 from src.model_files import architecture, checkpoint, model_directory
 from src.sampling import generation, sample_config
-from src.training import train_config, training
+from src.training import initial_model, train_config
 
 TEXT = '<BOS>All the world is a stage<EOS>\n<BOS>And all the men and women<EOS>\n' * 20
 TOKENS = '<BOS>,<EOS>,<PAD>'
-train = functools.partial(test_training.train, steps=2, learning_rate=1e-9)
+train = functools.partial(runs.train, steps=2, learning_rate=1e-9)
 SMALL = {'n_layer': 2, 'n_head': 2, 'n_embd': 8, 'n_ctx': 16}
 
 
@@ -78,7 +78,8 @@ def test_old_rows_are_the_same_to_the_last_bit(place):
     hparams = checkpoint.read_hparams('models/tiny')
     larger = model.HParams(**{**vars(hparams), 'n_vocab': 100})
     config = train_config.TrainConfig(dataset='text')
-    lm, _ = training._restored('models/tiny/model.ckpt', larger, config, hparams)
+    initial = initial_model.InitialModel('models/tiny', larger, None, [])
+    lm, _ = initial.restored('models/tiny/model.ckpt', config)
     before = weights('models/tiny')
     for name, variable in model.by_name(lm.params).items():
         assert np.array_equal(variable[:97] if name == 'model/wte' else variable, before[name])

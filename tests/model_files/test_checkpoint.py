@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from src import model
 from src.model_files import checkpoint, model_directory
@@ -223,8 +224,8 @@ for counter in range(1, 10**6):
 
 
 def test_killed_at_any_moment_the_last_complete_checkpoint_is_restored(tmp_path, model_dir):
-    here = os.path.dirname(__file__)
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([here, os.path.dirname(here)])}
+    paths = [os.path.dirname(__file__), str(ROOT / 'tests'), str(ROOT)]
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
     command = [sys.executable, '-c', SAVER, str(tmp_path / 'run'), str(model_dir)]
     saver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     saver.stdout.readline()

@@ -182,7 +182,7 @@ def test_a_missing_package_is_said(exported, monkeypatch):
 
 FRESH = """
 import sys
-from src import sample_numpy, litert
+from src.sampling import litert, sample_numpy
 logits = litert.LiteRT(sys.argv[1]).start([1, 2, 3])
 print(sample_numpy.choose(logits, 0.5, temperature=None, top_k=0, top_p=None))
 assert 'tensorflow' not in sys.modules

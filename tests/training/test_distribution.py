@@ -14,8 +14,8 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
-from test_training import TEXT, place, same, scalars, train, weights  # noqa: F401
+from conftest import ROOT, TEXT
+from runs import same, scalars, train, weights
 
 from src.model_files import checkpoint, model_directory
 from src.training import distribution, train_config, training
@@ -33,16 +33,16 @@ TWO_DEVICES = """
     sys.path[:0] = [{tests!r}, {root!r}]
     cpu = tf.config.list_physical_devices('CPU')[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    from src import distribution
+    from src.training import distribution
     assert distribution.devices('mirrored').replicas == 2
-    from test_training import train
+    from runs import train
     for name, flags in {cases!r}.items():
         for steps in (4, 6):
             train(run_name=name, steps=steps, strategy='mirrored', **flags)
 """
 
 
-def test_two_devices_take_the_steps_of_one(place):  # noqa: F811
+def test_two_devices_take_the_steps_of_one(place):
     (place / 'words').write_text('<|endoftext|>'.join(TEXT.split()))
     code = TWO_DEVICES.format(tests=str(ROOT / 'tests'), root=str(ROOT), cases=CASES)
     environment = {**os.environ, **THREADS}
@@ -74,7 +74,7 @@ def close(run, other, steps):
     assert sampler == other
 
 
-def test_mirrored_on_one_device_changes_nothing(place):  # noqa: F811
+def test_mirrored_on_one_device_changes_nothing(place):
     train(run_name='mirrored', strategy='mirrored')
     train(run_name='none', strategy='none')
     assert same(weights('checkpoint/mirrored/model-3'), weights('checkpoint/none/model-3'))
@@ -131,7 +131,7 @@ def free_addresses(number):
     return addresses
 
 
-def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):  # noqa: F811
+def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):
     workers = Workers(place, place, run_name='parts')
     workers.wait_for(3)
     workers.processes[1].send_signal(signal.SIGTERM)
@@ -172,7 +172,7 @@ def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):  #
     close('whole', 'one', last + 5)
 
 
-def test_two_workers_lose_patience_together(place):  # noqa: F811
+def test_two_workers_lose_patience_together(place):
     flags = {'val_every': 1, 'val_batch_count': 1, 'patience': 2, 'learning_rate': 1e-30}
     (status, printed, errors), (other_status, nothing, _) = Workers(place, place, **flags).end()
     assert (status, other_status, nothing) == (0, 0, '')

@@ -5,7 +5,7 @@ import pytest
 
 from src import model
 from src.gradients import lora
-from src.training import memory, train_config, train_step, training
+from src.training import initial_model, memory, train_config, train_step
 
 HPARAMS = model.HParams(n_vocab=97, n_ctx=32, n_embd=24, n_head=2, n_layer=3)
 
@@ -29,7 +29,7 @@ def size(variables):
 )
 def test_weights_and_optimizer_are_those_of_a_run(flags):
     settings = config(**flags)
-    lm, _ = training._restored(None, HPARAMS, settings)
+    lm, _ = initial_model.InitialModel('', HPARAMS, None, []).restored(None, settings)
     state = train_step.TrainState(lm, settings, [np.arange(9)])
     parts = memory.peak(HPARAMS, settings)
     vectors = 4 * sum(v.shape[0] for v in model.by_name(lm.params).values() if v.shape.rank == 1)

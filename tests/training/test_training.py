@@ -12,50 +12,13 @@ import numpy as np
 import oracle
 import pytest
 import tensorflow as tf
+from conftest import TEXT
+from runs import same, scalars, train, weights
 
 from src import encoder, load_dataset, model
 from src.model_files import checkpoint, model_directory
 from src.sampling import generation
-from src.training import train_config, training, training_loop
-
-TEXT = 'All the world is a stage, and all the men and women merely players;\n' * 20
-
-
-@pytest.fixture
-def place(models_dir, monkeypatch):
-    """A working directory with the model `tiny` and a text."""
-    monkeypatch.chdir(models_dir.parent)
-    pathlib.Path('text').write_text(TEXT)
-    return models_dir.parent
-
-
-def train(**flags):
-    settings = {
-        'dataset': 'text', 'model_name': 'tiny', 'seq_length': 16, 'batch_size': 2, 'steps': 3,
-        'learning_rate': 0.001, 'seed': 1, 'sample_every': 0, 'save_every': 0, **flags,
-    }  # fmt: skip
-    training.train(train_config.TrainConfig(**settings))
-
-
-def weights(prefix):
-    hparams = checkpoint.read_hparams('models/tiny')
-    return {n: v.numpy() for n, v in model.by_name(checkpoint.load(prefix, hparams)).items()}
-
-
-def same(values, others):
-    return all(np.array_equal(values[name], others[name]) for name in values)
-
-
-def scalars(tag, run='run1'):
-    """What was recorded for TensorBoard: {step: value}."""
-    recorded = {}
-    for path in sorted(pathlib.Path('checkpoint', run).glob('events.*')):
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            event = tf.compat.v1.Event.FromString(record)
-            for value in event.summary.value:
-                if value.tag == tag:
-                    recorded[event.step] = value.simple_value
-    return recorded
+from src.training import dataset, train_config, training, training_loop
 
 
 def untimed(printed):
@@ -266,7 +229,7 @@ def test_samples_are_printed_and_written(place, capsys):
 
 def test_what_is_not_to_be_learnt_is_not_and_samples_begin_with_it(place, monkeypatch):
     tokens = np.arange(40, 80, dtype=np.int32)
-    monkeypatch.setattr(training, '_load', lambda *_: [~tokens])
+    monkeypatch.setattr(dataset, '_tokens', lambda *_: [~tokens])
     train(steps=1, sample_every=1, sample_num=1, sample_length=2, val_every=1, val_batch_count=1)
     assert scalars('loss') == scalars('val_loss') == {1: 0.0}
     first = pathlib.Path('samples/run1/samples-1').read_text().split('\n')[1][0]
@@ -335,9 +298,9 @@ def test_packed_texts_are_learnt_and_may_take_over_from_windows(place, capsys):
 
 def test_the_end_of_texts_is_one_token(place):
     enc = encoder.get_encoder('tiny', 'models')
-    assert training._end_of_texts(enc, '<|endoftext|>') == enc.encoder['<|endoftext|>']
+    assert dataset.end_of_texts(enc, '<|endoftext|>') == enc.encoder['<|endoftext|>']
     with pytest.raises(ValueError, match=r'xyz is 3 tokens in this vocabulary; --pack'):
-        training._end_of_texts(enc, 'xyz')
+        dataset.end_of_texts(enc, 'xyz')
 
 
 def test_a_text_shorter_than_a_window_is_used_as_it_is(place, capsys):

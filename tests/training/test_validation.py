@@ -7,9 +7,9 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from test_likelihood import brute_force
-from test_training import TEXT, place, same, scalars, train, weights  # noqa: F401
+from conftest import ROOT, TEXT
+from oracle import brute_force
+from runs import same, scalars, train, weights
 
 from src import encoder, load_dataset
 from src.model_files import checkpoint, model_directory
@@ -75,7 +75,7 @@ def test_a_sum_that_is_stopped_is_none(tiny):
     assert validation.Validation(tiny, config, sampler, 16).loss(stop) is None
 
 
-def test_what_is_held_out_is_not_trained_on(place, capsys):  # noqa: F811
+def test_what_is_held_out_is_not_trained_on(place, capsys):
     half = len(TEXT) // 2
     pathlib.Path('text').write_text('a' * half + 'b' * half)
     train(steps=2, val_split=0.5, val_every=1, val_batch_count=0, combine=0, sample_every=2,
@@ -90,7 +90,7 @@ def test_what_is_held_out_is_not_trained_on(place, capsys):  # noqa: F811
     assert list(scalars('val_loss')) == [1, 2, 3] and before.items() <= scalars('val_loss').items()
 
 
-def test_characters_are_cut_where_others_cut_them(place):  # noqa: F811
+def test_characters_are_cut_where_others_cut_them(place):
     text = (ROOT / 'demo' / 'shakespeare.txt').read_text('utf-8')[:60000]
     pathlib.Path('text').write_text(text, encoding='utf-8')
     enc = encoder.get_encoder('tiny', 'models')
@@ -110,7 +110,7 @@ def files(directory):
     return {path.name for path in pathlib.Path(directory).iterdir()}
 
 
-def test_the_best_is_a_model_of_its_own(place, monkeypatch, capsys):  # noqa: F811
+def test_the_best_is_a_model_of_its_own(place, monkeypatch, capsys):
     losses_are(monkeypatch, [3.0, 2.0, 2.5, np.nan, 2.0])
     train(steps=5, val_every=1, save_best=True)
     train(steps=1, run_name='one')
@@ -130,7 +130,7 @@ def test_the_best_is_a_model_of_its_own(place, monkeypatch, capsys):  # noqa: F8
     assert not pathlib.Path('checkpoint/run1/best').exists()
 
 
-def test_the_best_of_a_run_that_was_never_saved_is_kept(place, monkeypatch):  # noqa: F811
+def test_the_best_of_a_run_that_was_never_saved_is_kept(place, monkeypatch):
     losses_are(monkeypatch, [3.0])
     train(steps=1, val_every=1, save_best=True)
     pathlib.Path('checkpoint/run1/checkpoint').unlink()
@@ -138,14 +138,14 @@ def test_the_best_of_a_run_that_was_never_saved_is_kept(place, monkeypatch):  # 
     assert model_directory.latest('checkpoint/run1.1/best') == 'checkpoint/run1.1/best/model-1'
 
 
-def test_adapters_are_merged_into_the_best(place, monkeypatch):  # noqa: F811
+def test_adapters_are_merged_into_the_best(place, monkeypatch):
     losses_are(monkeypatch, [3.0, 2.0])
     train(steps=2, val_every=2, save_best=True, lora_rank=2, learning_rate=0.1)
     train(steps=1, run_name='one', lora_rank=2, learning_rate=0.1)
     assert same(weights('checkpoint/run1/best/model-2'), weights('checkpoint/one/model-1'))
 
 
-def test_patience_ends_the_run_saved(place, monkeypatch, capsys):  # noqa: F811
+def test_patience_ends_the_run_saved(place, monkeypatch, capsys):
     losses_are(monkeypatch, [3.0, 2.0, 2.1, 2.0, 1.9, 1.9, 2.0, 2.1, 2.2])
     train(steps=100, val_every=2, patience=3)
     out, err = capsys.readouterr()
@@ -157,7 +157,7 @@ def test_patience_ends_the_run_saved(place, monkeypatch, capsys):  # noqa: F811
     )
 
 
-def test_the_best_and_the_patience_are_resumed(place, monkeypatch):  # noqa: F811
+def test_the_best_and_the_patience_are_resumed(place, monkeypatch):
     losses_are(monkeypatch, [3.0, 2.0, 2.5, 2.1, 1.5, 1.6, 1.6])
     flags = {'val_every': 1, 'patience': 3, 'save_best': True}
     train(steps=3, **flags)
@@ -170,14 +170,14 @@ def test_the_best_and_the_patience_are_resumed(place, monkeypatch):  # noqa: F81
     assert model_directory.latest('checkpoint/run1') == 'checkpoint/run1/model-8'
 
 
-def test_a_checkpoint_on_the_way_knows_of_its_validation(place, monkeypatch):  # noqa: F811
+def test_a_checkpoint_on_the_way_knows_of_its_validation(place, monkeypatch):
     losses_are(monkeypatch, [3.0, 2.0])
     train(steps=3, val_every=2, save_every=2, save_best=True)
     state = checkpoint.load_state('checkpoint/run1/model-3')
     assert json.loads(state['numbers'])['validation'] == [2.0, 0]
 
 
-def test_a_full_disk_keeps_no_run_from_its_end(place, monkeypatch, capsys):  # noqa: F811
+def test_a_full_disk_keeps_no_run_from_its_end(place, monkeypatch, capsys):
     losses_are(monkeypatch, [3.0, 2.0])
     save = checkpoint.save
 
