@@ -3,7 +3,8 @@
     python benchmarks/memory.py [NAME...]
 
 Each row runs train.py itself, on random weights and tokens, until its third step is printed; the
-memory is the peak of that process. Rows are those of README.md; give names to run some of them.
+memory is the peak of that process. Rows are those of docs/training.md; give names to run some of
+them.
 """
 
 import json

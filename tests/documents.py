@@ -1,12 +1,27 @@
 """What documents tell people to type, and typing it."""
 
 import io
+import re
 import runpy
 import shlex
 import signal
 import sys
 
 from conftest import ROOT
+
+README = ROOT / 'README.md'
+PAGES = sorted((ROOT / 'docs').glob('*.md'))
+
+
+def blocks(path, language=''):
+    """The contents of a document's fenced blocks in that language."""
+    text = path.read_text('utf-8')
+    return re.findall(rf'^```{language}\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
+
+
+def commands(path):
+    """What stands behind `python` in the lines of a document that begin with it."""
+    return re.findall(r'^python (.*)$', path.read_text('utf-8'), re.MULTILINE)
 
 
 def typed(monkeypatch, command, *more):

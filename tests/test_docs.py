@@ -1,15 +1,17 @@
-"""What the walk-throughs in docs/ tell people to type works, in their order, on little text."""
+"""What the walk-throughs in docs/ tell people to type works, in their order, on little text.
+
+They are the pages whose blocks are ```sh; the other pages are test_readme.py's.
+"""
 
 import pathlib
-import re
 import shlex
 import subprocess
 
 import pytest
 from conftest import ROOT
-from documents import typed
+from documents import PAGES, blocks, typed
 
-WALKS = sorted((ROOT / 'docs').glob('*.md'))
+WALKS = [path for path in PAGES if blocks(path, 'sh')]
 FEW = '--steps 1 --batch_size 1 --seq_length 16 --val_batch_count 1'.split()
 TINY = '--n_layer 1 --n_head 2 --n_embd 8 --n_ctx 65'.split()
 
@@ -29,11 +31,14 @@ def place(tmp_path, monkeypatch):
     pathlib.Path('poems.txt').write_text(poem * 9, 'utf-8')
 
 
+def test_all_walk_throughs_are_found():
+    assert {path.stem for path in WALKS} >= {'jokes', 'kant', 'poems', 'shakespeare', 'summaries'}
+
+
 @pytest.mark.filterwarnings("ignore:'src:RuntimeWarning")  # runpy finds what is imported
 @pytest.mark.parametrize('path', WALKS, ids=lambda path: path.stem)
 def test_walk_through(path, place, monkeypatch):
-    blocks = re.findall(r'^```sh\n(.*?)^```', path.read_text('utf-8'), re.MULTILINE | re.DOTALL)
-    for line in ''.join(blocks).splitlines():
+    for line in ''.join(blocks(path, 'sh')).splitlines():
         program, _, command = line.partition(' ')
         if program != 'python':
             subprocess.run(line, shell=True, check=True)
@@ -45,8 +50,3 @@ def test_walk_through(path, place, monkeypatch):
         if script == 'src/generate_unconditional_samples.py':
             more = ['--length', '3']
         typed(monkeypatch, command, *more)
-
-
-def test_the_walk_throughs_that_the_readme_names_are_there():
-    named = set(re.findall(r'\(docs/(\w+)\.md\)', (ROOT / 'README.md').read_text('utf-8')))
-    assert named == {path.stem for path in WALKS}
