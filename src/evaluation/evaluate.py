@@ -87,13 +87,17 @@ def evaluate(config):
 def of_dataset(loaded, config):
     """{name: number}: loss in nats, perplexity, bits_per_byte, and how many tokens."""
     enc, n_ctx = loaded.encoder, loaded.lm.hparams.n_ctx
-    stride = max(1, n_ctx // 2) if config.stride is None else config.stride
-    if stride >= n_ctx:
-        raise ValueError(f'--stride is {stride}; for this model it must be 1 to {n_ctx - 1}')
+    if config.stride and config.stride >= n_ctx:
+        raise ValueError(f'--stride is {config.stride}; for this model it must be 1 to {n_ctx - 1}')
     chunks = load_dataset.load_dataset(enc, config.dataset, **config.dataset_options())
-    costs = costs_of(loaded.lm, chunks, stride)
+    costs = costs_of(loaded.lm, chunks, config.stride)
     if config.surprisal:
         write_surprisal(config.surprisal, enc, chunks, costs)
+    return numbers_of(enc, chunks, costs)
+
+
+def numbers_of(enc, chunks, costs):
+    """The same of chunks of tokens, and what `costs_of` gave for them."""
     size = bytes_of(enc)
     loss = np.mean(costs, dtype=np.float64)
     bits = loss * len(costs) / math.log(2)
@@ -105,21 +109,33 @@ def of_dataset(loaded, config):
     }
 
 
-def costs_of(lm, chunks, stride):
-    """What each of the tokens that are `counted` costs in nats, [tokens] float32."""
+def costs_of(lm, chunks, stride=None, function=None):
+    """What each of the tokens that are `counted` costs in nats, [tokens] float32.
+
+    Args:
+        stride: by how much windows slide; None is half the model's.
+        function: likelihood.compiled(lm), for several calls with texts of different lengths.
+    """
     import tensorflow as tf
 
+    from .. import sample
     from . import likelihood
 
-    window = min(lm.hparams.n_ctx, max(map(len, chunks)))
+    n_ctx = lm.hparams.n_ctx
+    window = width = min(n_ctx, max(map(len, chunks)))
+    batch_size = max(1, TOKENS // window)
     if window < 2:
         raise ValueError('The dataset has no two tokens in a row; there is nothing to predict')
-    function, costs = likelihood.compiled(lm), []
-    windows = likelihood.sliding(chunks, window, min(stride, window - 1))
+    if function:
+        # Of few shapes, since each is compiled.
+        width, batch_size = sample.window_for(window, n_ctx), 1
+    evaluated, costs = function or likelihood.compiled(lm), []
+    windows = likelihood.sliding(chunks, window, min(stride or max(1, n_ctx // 2), window - 1))
     total = sum(len(counted(chunk)) for chunk in chunks)
-    with tqdm.tqdm(total=total, unit=' tokens') as bar:
-        for tokens, new in likelihood.batches(windows, max(1, TOKENS // window), window):
-            costs.append(function(tf.constant(tokens)).numpy()[new])
+    brief = {'delay': 2, 'leave': False} if function else {}
+    with tqdm.tqdm(total=total, unit=' tokens', **brief) as bar:
+        for tokens, new in likelihood.batches(windows, batch_size, width):
+            costs.append(evaluated(tf.constant(tokens)).numpy()[new])
             bar.update(len(costs[-1]))
     return np.concatenate(costs)
 

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar, loss.csv, loss.png, and events for TensorBoard."""
+"""What a run shows while it goes on, and what it leaves: loss.csv, loss.png, and events."""
 
 import contextlib
 import csv
@@ -28,24 +28,26 @@ class Progress:
 
     def __init__(self, directory, first, last):
         self.events = events.Writer(directory)
-        self.path = os.path.join(directory, 'loss.csv')
+        self.path = path_in(directory)
         self.first, self.last = first, last
         self.start = self.told = time.time()
-        self.bar = tqdm.tqdm(
-            total=last - first + 1 if last else None,
-            unit='step', leave=False, disable=not sys.stderr.isatty(),
-        )  # fmt: skip
-        self.bar.clear()
 
     def show(self):
-        """Draw the bar. Whoever prints hides it before."""
-        self.bar.refresh()
+        """A step begins. Until `hide`, nobody prints."""
 
     def hide(self):
-        self.bar.clear()
+        """It has ended."""
+
+    def line(self, text):
+        """Print one of the lines of Shepperd's train.py."""
+        print(text, flush=True)
+
+    def batches(self, iterable, number):
+        """The same iterable, of `number` batches of validation, shown as it is used up."""
+        return tqdm.tqdm(iterable, total=number, position=0)
 
     def step(self, counter, seconds, tokens, took, **scalars):
-        """Tell of a step.
+        """Tell of a step; what is drawn of it comes later, so that lines may follow.
 
         Args:
             seconds: since the start.
@@ -55,20 +57,20 @@ class Progress:
         """
         speed = tokens / max(took, 1e-9)
         self.write(counter, seconds, tokens_per_second=speed, **scalars)
-        self.bar.update()
-        self.bar.set_postfix_str(f'loss={scalars["loss"]:.2f}, {speed:.0f} tokens/s', refresh=False)
-        if self.bar.disable and time.time() - self.told >= LINE_EVERY:
-            self.told = time.time()
-            of_all = left = ''
-            if self.last:
-                for_each = (self.told - self.start) / (counter - self.first + 1)
-                of_all = f' of {self.last}'
-                left = f', {tqdm.tqdm.format_interval(for_each * (self.last - counter))} left'
-            loss = scalars['loss']
-            print(
-                f'step {counter}{of_all}: loss={loss:.2f}, {speed:.0f} tokens/s{left}',
-                file=sys.stderr,
-            )
+        self.tell(counter, scalars['loss'], speed)
+
+    def tell(self, counter, loss, speed):
+        """Say now and then, where nothing else is shown, how far it is."""
+        if time.time() - self.told < LINE_EVERY:
+            return
+        self.told = time.time()
+        of_all = left = ''
+        if self.last:
+            for_each = (self.told - self.start) / (counter - self.first + 1)
+            of_all = f' of {self.last}'
+            left = f', {tqdm.tqdm.format_interval(for_each * (self.last - counter))} left'
+        text = f'step {counter}{of_all}: loss={loss:.2f}, {speed:.0f} tokens/s{left}'
+        print(text, file=sys.stderr)
 
     def write(self, counter, seconds, average=None, **scalars):
         """Record numbers of a step, in loss.csv and for TensorBoard."""
@@ -91,12 +93,38 @@ class Progress:
         return self
 
     def __exit__(self, *_):
-        self.bar.close()
         self.events.close()
         try:
             plot(self.path)
         except (OSError, ValueError, KeyError) as error:  # a line may have been cut off
             print(f'{self.path} could not be drawn: {error}', file=sys.stderr)
+
+
+class TerminalProgress(Progress):
+    """With a bar in the last line of a terminal."""
+
+    def __init__(self, directory, first, last):
+        super().__init__(directory, first, last)
+        total = last - first + 1 if last else None
+        self.bar = tqdm.tqdm(total=total, unit='step', leave=False, desc='compiling')
+        self.bar.clear()
+
+    def show(self):
+        self.bar.refresh()
+
+    def hide(self):
+        self.bar.clear()
+
+    def tell(self, counter, loss, speed):
+        if counter == self.first:  # how long it was compiled is no measure of what is left
+            self.bar.set_description_str(refresh=False)
+            self.bar.start_t, self.bar.initial = time.time(), 1
+        self.bar.n += 1  # not `update`, which may draw
+        self.bar.set_postfix_str(f'loss={loss:.2f}, {speed:.0f} tokens/s', refresh=False)
+
+    def __exit__(self, *arguments):
+        self.bar.close()
+        super().__exit__(*arguments)
 
 
 class Silence:
@@ -105,22 +133,34 @@ class Silence:
     def tell(self, *arguments, **scalars):
         pass
 
-    show = hide = step = write = samples = __exit__ = tell
+    show = hide = line = step = write = samples = __exit__ = tell
 
     def __enter__(self):
         return self
 
 
-def plot(path):
-    """Draw the losses of a loss.csv as loss.png beside it."""
+def shown(directory, first, last):
+    """The Progress that suits what stderr is."""
+    return (TerminalProgress if sys.stderr.isatty() else Progress)(directory, first, last)
+
+
+def path_in(directory):
+    return os.path.join(directory, 'loss.csv')
+
+
+def curves(path):
+    """{'loss': {step: loss}, 'average': …, 'val_loss': …} of a loss.csv."""
     curves = {'loss': {}, 'average': {}, 'val_loss': {}}
     with open(path, encoding='ascii', newline='') as file:
         for row in csv.DictReader(file):
             for name, curve in curves.items():
                 if row[name]:  # a step that was made again counts as it was the last time
                     curve[int(row['step'])] = float(row[name])
-    if not any(curves.values()):
-        return
+    return curves
+
+
+def drawn(curves):
+    """A matplotlib figure of these curves."""
     from matplotlib import figure  # here: training needs its memory for other things
 
     picture = figure.Figure(figsize=(8, 5), layout='constrained')
@@ -129,10 +169,18 @@ def plot(path):
         if curve:
             axes.plot(list(curve), list(curve.values()), style, markersize=3, label=name)
     axes.legend()
-    drawn = os.path.join(os.path.dirname(path), 'loss.png')
+    return picture
+
+
+def plot(path):
+    """Draw the losses of a loss.csv as loss.png beside it."""
+    losses = curves(path)
+    if not any(losses.values()):
+        return
+    png = os.path.join(os.path.dirname(path), 'loss.png')
     try:
-        picture.savefig(f'{drawn}.new', format='png')
-        os.replace(f'{drawn}.new', drawn)
+        drawn(losses).savefig(f'{png}.new', format='png')
+        os.replace(f'{png}.new', png)
     finally:
         with contextlib.suppress(OSError):
-            os.remove(f'{drawn}.new')
+            os.remove(f'{png}.new')

@@ -1,5 +1,6 @@
 """Fine-tuning: which model, which text, which devices."""
 
+import contextlib
 import dataclasses
 import secrets
 import sys
@@ -9,23 +10,36 @@ import tensorflow as tf
 
 from ..gradients import small_model
 from ..model_files import checkpoint
-from . import dataset, distribution, initial_model, memory, train_config, training_loop
+from . import (
+    dataset,
+    distribution,
+    initial_model,
+    memory,
+    progress,
+    train_config,
+    training_loop,
+)
 
 DEEP = 12  # layers; deeper models save memory without being told to
 # What may differ between the machines of a run.
 PLACES = ('dataset', 'val_dataset', 'models_dir', 'model_name', 'restore_from')
 
 
-def train(config):
+def train(config, shown=progress.shown):
     """Fine-tune until --steps, Ctrl-C or SIGTERM, each of which saves.
+
+    Args:
+        config: a train_config.TrainConfig.
+        shown: a function that gives a progress.Progress, from what that takes.
 
     Raises:
         ValueError: the model, the dataset or a flag does not fit, and nothing on disk has changed;
             or the memory is too small.
         OSError: the last checkpoint could not be written.
     """
-    for gpu in tf.config.list_physical_devices('GPU'):
-        tf.config.experimental.set_memory_growth(gpu, True)  # leave the rest to others
+    with contextlib.suppress(RuntimeError):  # where the GPUs are in use by this process already
+        for gpu in tf.config.list_physical_devices('GPU'):
+            tf.config.experimental.set_memory_growth(gpu, True)  # leave the rest to others
     devices = distribution.devices('none' if config.dry_run else config.strategy)
     with devices.as_one():
         initial = initial_model.of(config)
@@ -36,15 +50,15 @@ def train(config):
         if config.dry_run:
             print('\n'.join(memory.report(initial.hparams, config)))
             return
-        _run(_with_the_chiefs_seed(config, devices), initial, devices)
+        _run(_with_the_chiefs_seed(config, devices), initial, devices, shown)
 
 
-def _run(config, initial, devices):
+def _run(config, initial, devices, shown):
     prefix = initial.checkpoint(config)
     models = devices.on_each(lambda i: initial.restored(prefix, config))
     print('Loading dataset...', flush=True)
     tokens = dataset.load(initial.encoder, config)
-    run = training_loop.Run(config, devices, initial, models, tokens)
+    run = training_loop.Run(config, devices, initial, models, tokens, shown)
     print('dataset has', run.state.sampler.total_size, 'tokens')
     _require_same(config, run.state, prefix, devices)
     run.resume(prefix)

@@ -35,12 +35,14 @@ def window_of(sampler, config):
 class Run:
     """One process of a run: its files, its compiled functions, its loop."""
 
-    def __init__(self, config, devices, initial, models, dataset):
+    def __init__(self, config, devices, initial, models, dataset, shown=progress.shown):
         """The arguments are what training.train finds out.
 
         Args:
             models: what initial_model.InitialModel.restored gave, for each device of this process.
+            shown: a function that gives a progress.Progress.
         """
+        self.shown = shown
         self.config = config
         self.devices = devices
         self.states = devices.on_each(  # they are the same
@@ -81,10 +83,8 @@ class Run:
         self.skipped = 0
         self.start_time = time.time()
         directory = run_directory.of(config)
-        shown = progress.Silence()
-        if self.devices.is_chief:
-            shown = progress.Progress(directory, state.counter, last)
-        with shown as self.progress:
+        shown = self.shown if self.devices.is_chief else lambda *_: progress.Silence()
+        with shown(directory, state.counter, last) as self.progress:
             with stop_requests() as self.stop:
                 while True:
                     counter = state.counter
@@ -136,9 +136,8 @@ class Run:
             loss=loss, average=average, learning_rate=learning_rate, gradient_norm=norm,
         )  # fmt: skip
         self.count_skipped(np.isfinite(loss + norm), np.isfinite(loss) and scale > 1)
-        print(
-            f'[{state.counter} | {self.seconds():2.2f}] loss={loss:2.2f} avg={average:2.2f}',
-            flush=True,
+        self.progress.line(
+            f'[{state.counter} | {self.seconds():2.2f}] loss={loss:2.2f} avg={average:2.2f}'
         )
         state.counter += 1
 
@@ -229,13 +228,12 @@ class Run:
     @distribution.chief_alone
     def validate(self):
         print('Calculating validation loss...', flush=True)
-        loss = self.validation.loss(self.stop)
+        loss = self.validation.loss(self.stop, self.progress.batches)
         if loss is None:
             return
         self.progress.write(self.state.counter, self.seconds(), val_loss=loss)
-        print(
-            f'[{self.state.counter} | {self.seconds():2.2f}] validation loss = {loss:2.2f}',
-            flush=True,
+        self.progress.line(
+            f'[{self.state.counter} | {self.seconds():2.2f}] validation loss = {loss:2.2f}'
         )
         if validation.is_best(self.state, loss) and self.config.save_best:
             with _going_on():

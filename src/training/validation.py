@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
 from ..evaluation import likelihood
 from ..gradients import small_model
@@ -55,13 +54,17 @@ class Validation:
         else:
             self.windows = list(likelihood.sliding(sampler.chunks, window, window - 1))
 
-    def loss(self, stop):
-        """The mean loss of a token in nats; None when the event `stop` is set meanwhile."""
+    def loss(self, stop, shown=lambda batches, number: batches):
+        """The mean loss of a token in nats; None when the event `stop` is set meanwhile.
+
+        Args:
+            shown: see progress.Progress.batches.
+        """
         batch_size, window = self.shape
         total, tokens = 0.0, 0
         number = -(-len(self.windows) // batch_size)
         batches = likelihood.batches(self.windows, batch_size, window, self.end)
-        for batch, new in tqdm.tqdm(batches, total=number, position=0):
+        for batch, new in shown(batches, number):
             costs = self.costs(tf.constant(batch)).numpy()
             total += np.sum(costs, where=new, dtype=np.float64)
             tokens += np.sum(new)

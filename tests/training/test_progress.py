@@ -16,7 +16,7 @@ NUMBERS = {'average': 2.5, 'learning_rate': 0.1, 'gradient_norm': 1.0}
 
 
 def tell(directory, steps, first=1, last=0):
-    with progress.Progress(str(directory), first, last) as told:
+    with progress.shown(str(directory), first, last) as told:
         for step in steps:
             told.show()
             told.hide()
