@@ -1,5 +1,7 @@
 """GPT-2 in TensorFlow 2.
 
+From Python:  download, encode_dataset, finetune, load; see docs/python.md.
+
 OpenAI's files, and Shepperd's:
 
     encoder         text to tokens and back
@@ -20,9 +22,27 @@ and a room for each thing that is done, in the order in which data flows:
     sampling        a prompt to texts
     evaluation      how good it is
     exporting       files that other programs serve
+    api             the Python interface
     command_line    flags
 
 Each room's docstring lists its files. tests/test_layers.py holds the order of imports.
 """
 
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from .api.commands import download, encode_dataset, finetune, load
+
 __version__ = '0.2.0'
+__all__ = ['download', 'encode_dataset', 'finetune', 'load']
+
+
+def __getattr__(name):  # only when it is asked for: whoever imports one file waits for no other
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module('.api.commands', __name__), name)
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -34,6 +34,7 @@ ORDER = """
     training: train_config run_directory schedule optimizer distribution memory events progress
         validation dataset train_step initial_model training_loop training train
     exporting: litert_graph export
+    api: notebook language_model commands
     interactive_conditional_samples
     generate_unconditional_samples
     __main__

@@ -302,6 +302,43 @@ def test_openais_modules_are_imported_as_openai_imported_them():
     assert result.stdout == '1024\n', result.stderr
 
 
+def test_a_notebook_in_src_asks_for_prompts_as_openais(place):
+    code = f"""
+from interactive_conditional_samples import interact_model
+import model, sample, encoder
+interact_model('tiny', None, 1, 1, 3, 1, 0, {str(place / 'models')!r})
+"""
+    environment = {**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'}
+    result = run(ROOT / 'src', ['-W', 'error', '-c', code], 'All\n', env=environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f'Model prompt >>> {header(1)}\n')
+    assert f'{place}/models is in the place of top_p, and taken as models_dir\n' in result.stderr
+
+
+@pytest.mark.parametrize('script', [*INTERACT, *GENERATE])
+def test_openais_eighth_argument_may_be_the_folder_of_models(place, script):
+    (place / 'models').rename(place / 'mine')
+    result = run(place, [script, 'tiny', 'None', 1, 1, 3, 1, 0, 'mine'], 'All\n')
+    assert result.returncode == 0, result.stderr
+    assert header(1) in result.stdout
+    assert 'mine is in the place of top_p' in result.stderr
+
+
+def test_models_are_found_from_src_and_runs_by_their_names(place):
+    checkout = place / 'checkout'
+    shutil.copytree(ROOT / 'src', checkout / 'src')
+    shutil.copytree(place / 'models', checkout / 'models')
+    shutil.copytree(place / 'models' / 'tiny', checkout / 'src' / 'checkpoint' / 'r1')
+    shutil.copytree(place / 'models' / 'tiny', checkout / 'checkpoint' / 'r2')
+    for name in ('tiny', 'r1', 'r2'):
+        command = ['generate_unconditional_samples.py', name, '--length', 2, '--nsamples', 1]
+        result = run(checkout / 'src', command)
+        assert result.returncode == 0, result.stderr
+        found = {'tiny': checkout / 'models/tiny', 'r1': 'checkpoint/r1'}
+        found = found.get(name, checkout / 'checkpoint/r2')
+        assert f'models/{name} is not there; using {found}\n' in result.stderr
+
+
 def test_a_program_does_not_wait_for_keras():
     code = (
         'import sys; from src.command_line import flags; '

@@ -31,7 +31,16 @@ class EncodeConfig(model_directory.ModelConfig, dataset_config.EncodingConfig):
 
 
 def main():
-    config = flags.parse(EncodeConfig)
+    encode(flags.parse(EncodeConfig))
+
+
+def encode(config):
+    """Write the file that `config` describes.
+
+    Raises:
+        ValueError: no text, not text in that encoding, or no such vocabulary.
+        OSError: a file cannot be read or written; what had that name before is still there.
+    """
     directory = model_directory.find(
         config.model_name, config.models_dir, model_directory.VOCABULARY
     )

@@ -45,6 +45,7 @@ DATA_SIZES = {
 }
 ERROR_PAGES = (b'<?xml', b'<!doc', b'<html', b'<erro')  # the beginnings of
 
+BASE_URL = 'https://openaipublic.blob.core.windows.net/gpt-2/'
 CHUNK = 2**16  # bytes: as much may be lost when a connection is cut
 SIZES = ', '.join(model_directory.SIZES)
 WAITS = (1, 2, 4, 8)  # seconds between attempts of which none got any further
@@ -58,7 +59,7 @@ class DownloadConfig:
     names: list = flags.positional(metavar='NAME', nargs='*', type=str, help='A model, or several')
     models_dir: str = flags.flag('models', metavar='DIR', help='The folder of the models')
     base_url: str = flags.flag(
-        'https://openaipublic.blob.core.windows.net/gpt-2/',
+        BASE_URL,
         metavar='URL',
         help='Where they are: URL/models/NAME/<file>',
     )
@@ -80,7 +81,8 @@ class CutOff(OSError):
 def main():
     config = flags.parse(DownloadConfig)
     if not config.names:
-        print('You must enter the model name as a parameter, e.g.: download_model.py 124M')
+        program = os.path.basename(sys.argv[0])
+        print(f'You must enter the model name as a parameter, e.g.: {program} 124M')
         sys.exit(1)
     failed = False
     for name in config.names:

@@ -166,7 +166,8 @@ def _nothing_found(typed, model_name, models_dir, needs):
     if missing == ['hparams.json'] and not has(path, ['checkpoint']):  # a vocabulary
         return f'{problem}. Give a new model its sizes: {NEW_SIZES}'
     others, released = _others(models_dir, needs), model_name in (*SIZES, *ALIASES)
-    choice = f'one with --model_name: {", ".join([*others, *names(RUNS, needs), SHIPPED])}'
+    choice = dict.fromkeys([*others, *names(RUNS, needs), SHIPPED])
+    choice = f'one with --model_name: {", ".join(choice)}'
     if others and (isinstance(model_name, DefaultName) or not released):
         return f'{problem}. Choose {choice}'
     download = f'{invocation.command("download")} {model_name if released else DEFAULT}'

@@ -1,6 +1,6 @@
-"""A prompt to texts: the Python interface of sampling.
+"""A prompt to texts: the whole way.
 
-from src import generation
+from src.sampling import generation
 gpt2 = generation.load('124M')
 for text in generation.generate(gpt2, 'The secret of', length=40, top_k=40, seed=1):
     print(text)
@@ -158,6 +158,14 @@ def streams(loaded, prompt=None, *, nsamples=1, **options):
     """One `stream` after the other, of `nsamples` samples; 0 goes on for ever."""
     sample_config.check(nsamples=nsamples)
     return (stream(loaded, prompt, number=number, **options) for number in _numbers(nsamples))
+
+
+def logits_after(loaded, prompt=None):
+    """The logits of the token after a prompt, or the end of one that is too long, [vocab]."""
+    lm, ids = loaded.lm, _context(loaded.encoder, prompt)[-loaded.lm.hparams.n_ctx :]
+    if isinstance(lm, backends.litert.LiteRT):
+        return lm.start(ids)
+    return lm(np.array([ids], np.int32))['logits'][0, -1].numpy()
 
 
 def end_of_text(enc):

@@ -79,6 +79,18 @@ def test_the_path_of_a_run_is_a_name(tmp_path, put, monkeypatch, capsys):
     assert capsys.readouterr().err == ''
 
 
+def test_a_run_is_found_by_its_name_and_ambiguity_is_said(tmp_path, put, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    put('../checkpoint/poems')
+    assert find(tmp_path, 'poems') == 'checkpoint/poems'
+    assert 'models/poems is not there; using checkpoint/poems\n' in capsys.readouterr().err
+    put('poems')
+    assert find(tmp_path, 'poems') == str(tmp_path / 'models' / 'poems')
+    assert 'poems is meant, and not checkpoint/poems\n' in capsys.readouterr().err
+    with pytest.raises(ValueError, match='There is no .*models/jokes. Choose .*: poems, shakespea'):
+        find(tmp_path, 'jokes')
+
+
 def test_the_model_of_this_repository_stands_in_for_no_other(tmp_path, put, monkeypatch, capsys):
     put('shakespeare')
     with pytest.raises(ValueError, match='Download a model: python3 download_model.py 124M, or'):
