@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from .command_line import flags, invocation
+from .command_line import flags, invocation, names
 
 # {command: (the module whose main() reads the rest of the command line, what --help says of it)}
 COMMANDS = {
@@ -30,7 +30,7 @@ def main():
     else:
         program, known = invocation.command('COMMAND'), ', '.join(sorted(COMMANDS))
         complaint = f'There is no command {name!r}. Type: {program}; COMMAND is {known}'
-        print(complaint + flags.nearest(name, COMMANDS), file=sys.stderr)
+        print(complaint + names.nearest(name, COMMANDS), file=sys.stderr)
         sys.exit(2)
 
 

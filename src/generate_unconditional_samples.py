@@ -36,7 +36,7 @@ def sample_model(
     dtype=None,
     prefix=None,
     prefix_file=None,
-    stream=False,
+    stream: bool = False,
     out=None,
     sample_delim='=' * 20,
     logprobs=0,
@@ -60,7 +60,7 @@ def sample_model(
         adapters: String, the path of a model-N.adapters.npz that train.py --lora_rank wrote, to
             be added to the model's weights
         engine: String, tensorflow, litert (on CPUs, faster and ready at once, what
-            `python -m src export` wrote), or auto (default): litert where that is up to date
+            `python -m src export` wrote), or auto: litert where that is up to date
         dtype: String, of the weights: float32, bfloat16 or float16, which take half the memory,
             or int8, of litert; if None (default), float32, or int8 where only that was exported
         prefix: String, what each sample begins with, or FILE: and the path of a text that is it
@@ -143,7 +143,9 @@ def new_file(path):
 def main():
     text = ['model_name', 'models_dir', 'adapters', 'engine', 'dtype']
     text += ['prefix', 'prefix_file', 'out', 'sample_delim']
-    flags.call_from_command_line(sample_model, text, sample_config.SampleConfig)
+    flags.call_from_command_line(
+        sample_model, text, sample_config.SampleConfig, sample_config.ELSEWHERE
+    )
 
 
 if __name__ == '__main__':

@@ -33,7 +33,7 @@ def interact_model(
     adapters=None,
     engine='auto',
     dtype=None,
-    stream=None,
+    stream: bool | None = None,
     config=sample_config.PLAIN,
 ):
     """Interactively run the model.
@@ -55,7 +55,7 @@ def interact_model(
         adapters: String, the path of a model-N.adapters.npz that train.py --lora_rank wrote, to
             be added to the model's weights
         engine: String, tensorflow, litert (on CPUs, faster and ready at once, what
-            `python -m src export` wrote), or auto (default): litert where that is up to date
+            `python -m src export` wrote), or auto: litert where that is up to date
         dtype: String, of the weights: float32, bfloat16 or float16, which take half the memory,
             or int8, of litert; if None (default), float32, or int8 where only that was exported
         stream: True shows a text while it grows, False when it is done; if None (default), it
@@ -111,7 +111,9 @@ def main():
     with contextlib.suppress(ImportError):  # there is none on Windows
         import readline  # noqa: F401 - input() then has a history, and lines that can be edited
     text = ['model_name', 'models_dir', 'adapters', 'engine', 'dtype']
-    flags.call_from_command_line(interact_model, text, sample_config.SampleConfig)
+    flags.call_from_command_line(
+        interact_model, text, sample_config.SampleConfig, sample_config.ELSEWHERE
+    )
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ SRC = ROOT / 'src'
 # Rooms with their files, and the files that are in none. Each imports only from what stands before
 # it, in this list and in its room.
 ORDER = """
-    command_line: invocation flags
+    command_line: invocation escaping names signature flags
     encoder
     data: processes text_files tables dataset_config token_files packing
     load_dataset
@@ -25,7 +25,7 @@ ORDER = """
     sample
     accumulate
     memory_saving_gradients
-    model_files: model_directory download checkpoint architecture
+    model_files: model_directory download rotation checkpoint architecture
     encoding: train_encoder encode
     gradients: dropout lora masks fused_loss lean_attention lean_block backpropagation small_model
     sampling: sample_config litert sample_numpy controls backends beam speculative generation

@@ -1,18 +1,13 @@
 """Command lines out of Python: a dataclass is the one list of a command's options."""
 
 import argparse
-import contextlib
 import dataclasses
-import difflib
-import functools
-import inspect
-import io
 import numbers
 import os
 import signal
 import sys
 
-import fire
+from . import escaping, names, signature
 
 
 def flag(default=dataclasses.MISSING, *, help, least=None, **argparse_options):
@@ -31,16 +26,16 @@ def positional(*, help, **argparse_options):
 
 
 class _Parser(argparse.ArgumentParser):
-    def __init__(self, names, typed, **options):
+    def __init__(self, fields, typed, **options):
         super().__init__(**options)
-        self.names, self.typed = names, typed
+        self.names, self.typed = fields, typed
 
     def error(self, message):
         """End with one line; where a flag does not exist, it names the nearest one that does."""
         known = [f'--{name}' for name in self.names]
         flags = [text.partition('=')[0] for text in self.typed if text.startswith('--')]
         wrong = [flag for flag in flags if flag not in (*known, '--help', '--')]
-        meant = nearest(wrong[0], known) if wrong else ''
+        meant = names.nearest(wrong[0], known) if wrong else ''
         self.exit(2, f'{self.prog}: {message}{meant or "."} --help explains the flags\n')
 
 
@@ -118,7 +113,7 @@ def check(config):
             if value not in choices:
                 raise ValueError(
                     f'--{field.name} is {value!r}; it must be one of {", ".join(choices)}'
-                    + nearest(value, choices)
+                    + names.nearest(value, choices)
                 )
         if least is not None and not value >= least:
             raise ValueError(f'--{field.name} is {value}; it must be {least} or more')
@@ -135,78 +130,44 @@ KINDS = {
 
 def filled(config_class, options):
     """A `config_class` from keywords. Raises ValueError, where a name is wrong with the nearest."""
-    names = [field.name for field in dataclasses.fields(config_class)]
-    require_known(options, names)
+    require_known(options, [field.name for field in dataclasses.fields(config_class)])
     return config_class(**options)
 
 
-def require_known(options, names):
-    """Raise ValueError where one of the options is not among the names."""
+def require_known(options, known):
+    """Raise ValueError where one of the options is not among the known."""
     for name in options:
-        if name not in names:
-            raise ValueError(f'there is no option {name!r}{nearest(name, names)}')
+        if name not in known:
+            raise ValueError(f'there is no option {name!r}{names.nearest(name, known)}')
 
 
-def nearest(text, known):
-    """A question that names what was probably meant; '' where nothing is near."""
-    near = difflib.get_close_matches(str(text), known, 1)
-    return f'. Did you mean {near[0]}?' if near else ''
-
-
-def call_from_command_line(function, text=(), config_class=None):
-    """Call `function` with arguments that fire takes from the command line.
-
-    Fire by itself runs the function first and complains about what was left over afterwards, and
-    it reads text that looks like Python as Python. Here everything is understood before anything
-    runs, and the parameters named in `text` arrive as they were typed.
+def call_from_command_line(function, text=(), config_class=None, elsewhere=None):
+    """Call `function` with the arguments of the command line, as signature.read takes them.
 
     Args:
+        text: the names of parameters that arrive as they were typed.
         config_class: a dataclass; its fields are flags as well, and the function is given one of
             them as `config`.
+        elsewhere: {name: ours}, what other programs call a flag.
+
+    Raises SystemExit: 2 for what is no flag or lacks a value, after one line on stderr.
     """
-
-    class Arguments:
-        """What fire is given back; it has no members for a surplus argument to reach."""
-
-    understood = []
     fields = dataclasses.fields(config_class) if config_class else ()
-
-    @functools.wraps(function)
-    def understand(*args, **kwargs):
-        options = {f.name: kwargs.pop(f.name) for f in fields if f.name in kwargs}
-        understood.append((args, kwargs, options))
-        return Arguments()
-
-    understand.__signature__ = _with_fields(inspect.signature(function), fields)
-    for field in fields:  # the docstring ends with the arguments' explanations
-        understand.__doc__ += f'    {field.name}: {field.metadata["help"]}\n    '
-    text = [*text, *(field.name for field in fields if field.type is str)]
-    complaint = io.StringIO()
+    parameters = signature.parameters_of(function, text, fields)
+    arguments = sys.argv[1:]
+    if signature.asks_for_help(arguments):
+        about = config_class.__doc__.partition('\n')[0].rstrip('.') if config_class else ''
+        print(signature.explanation(function, parameters, about))
+        sys.exit(0)
     try:
-        with contextlib.redirect_stderr(complaint):
-            fire.Fire(fire.decorators.SetParseFn(str, *text)(understand), serialize=lambda _: None)
-    except fire.core.FireExit as stop:
-        if stop.code:
-            known = [f'--{name}' for name in understand.__signature__.parameters]
-            error = complaint.getvalue().partition('\n')[0]
-            meant = nearest(error.rpartition(' ')[2].partition('=')[0], known) or '.'
-            known = f'Known are {", ".join(known)}; --help explains them'
-            print(f'{error}{meant} {known}', file=sys.stderr)
-        else:
-            print(complaint.getvalue())  # what was asked for with --help
-        raise
-    args, kwargs, options = understood[0]
+        values = signature.read(parameters, arguments, elsewhere or {})
+    except ValueError as error:
+        print(escaping.printable(str(error)), file=sys.stderr)
+        sys.exit(2)
     if config_class:
-        kwargs['config'] = config_class(**options)
-    return function(*args, **kwargs)
-
-
-def _with_fields(signature, fields):
-    """The signature with a dataclass's fields in the place of its parameter `config`."""
-    parameters = [p for name, p in signature.parameters.items() if name != 'config' or not fields]
-    by_name = inspect.Parameter.KEYWORD_ONLY
-    parameters += [inspect.Parameter(f.name, by_name, default=f.default) for f in fields]
-    return signature.replace(parameters=parameters)
+        typed = {field.name: values.pop(field.name) for field in fields if field.name in values}
+        values['config'] = config_class(**typed)
+    return function(**values)
 
 
 def run(main, *arguments):

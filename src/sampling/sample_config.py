@@ -149,6 +149,30 @@ OPTIONS = {
     'seed': (int, 0, np.inf),
 }
 
+# {what another program calls it: what it is called here}, the flags of the two scripts.
+ELSEWHERE = {
+    'prompt': 'prefix',
+    'context': 'prefix',
+    'input': 'prefix',
+    'stop_token': 'stop',
+    'stop_sequence': 'stop',
+    'k': 'top_k',
+    'p': 'top_p',
+    'temp': 'temperature',
+    'num_return_sequences': 'nsamples',
+    'num_samples': 'nsamples',
+    'n': 'nsamples',
+    'run_name': 'model_name',
+    'model': 'model_name',
+    'checkpoint': 'model_name',
+    'max_tokens': 'length',
+    'max_new_tokens': 'length',
+    'max_length': 'length',
+    'no_repeat_ngram_size': 'no_repeat_ngram',
+    'destination_path': 'out',
+    'output': 'out',
+}
+
 
 def check(**options):
     """Raise ValueError where one of OpenAI's arguments is unknown, or cannot be that.

@@ -115,3 +115,72 @@ def test_an_unknown_flag_is_refused_before_anything_runs(monkeypatch, capsys, ar
     error = capsys.readouterr().err
     assert arguments[-1 if len(arguments) > 2 else 0] in error
     assert 'Known are --name, --seed, --nsamples' in error and error.count('\n') == 1
+
+
+def typed(monkeypatch, *arguments):
+    """What a function is called with that has all kinds of parameters, or what was complained."""
+    monkeypatch.setattr('sys.argv', ['script', *arguments])
+    called = []
+
+    def function(name='x', seed=None, length=1, stream: bool = False, prefix=None):
+        """Say something.
+
+        Args:
+            name: what it is,
+                on two lines
+            stream: shows it
+        """
+        called.append((name, seed, length, stream, prefix))
+
+    flags.call_from_command_line(function, ['name', 'prefix'], elsewhere={'k': 'length'})
+    return called[0]
+
+
+@pytest.mark.parametrize(
+    'arguments, expected',
+    [
+        (['--seed', '[1, 2]', '--length', '1e3'], ('x', [1, 2], 1000.0, False, None)),
+        (['--seed', 'None', '--length', '-1'], ('x', None, -1, False, None)),
+        (['--length', '10**12', '--seed', '[' * 100_000], ('x', '[' * 100_000, '10**12', 0, None)),
+        (['-length', '3', 'a', '7'], ('a', 7, 3, False, None)),
+        (['--stream', 'False', 'a'], ('a', None, 1, False, None)),
+        (['--stream=yes'], ('x', None, 1, True, None)),
+        (['--stream', '--nostream'], ('x', None, 1, False, None)),
+        (['--prefix', '- he said', '--stream'], ('x', None, 1, True, '- he said')),
+        (['--prefix=--x', '--name', '---'], ('---', None, 1, False, '--x')),
+        (['--prefix', 'a', '7'], ('7', None, 1, False, 'a')),
+        (['--prefix=', '--name', '1\n2'], ('1\n2', None, 1, False, '')),
+    ],
+)
+def test_values_are_what_they_look_like(monkeypatch, arguments, expected):
+    assert typed(monkeypatch, *arguments) == expected
+
+
+@pytest.mark.parametrize(
+    'arguments, complaint',
+    [
+        (['--k', '3'], 'There is no flag --k; it is called --length here. Known are --name, '),
+        (['--steam'], 'There is no flag --steam. Did you mean --stream? Known are --name, '),
+        (['--prefix', 'The', 'secret', 'of'], 'needs quotes, --prefix "The secret …"'),
+        (['--prefix', '--stream'], 'begins with dashes: --prefix=--stream'),
+        ([*'12345', '--seed'], '--seed needs a value behind it'),
+        (['--stream', 'maybe'], "--stream is 'maybe'; it must be True or False"),
+        (['a', '1', '2', 'no', 'p', '\x1b[2J'], "'\\x1b[2J' is a word too many; a text with"),
+    ],
+)
+def test_mistakes_with_a_function_are_told_in_one_line(monkeypatch, capsys, arguments, complaint):
+    with pytest.raises(SystemExit) as stop:
+        typed(monkeypatch, *arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert complaint in error and error.count('\n') == 1 and '\x1b' not in error
+
+
+def test_help_of_a_function_is_whole_and_fits_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv('COLUMNS', '80')
+    with pytest.raises(SystemExit) as stop:
+        typed(monkeypatch, 'a', '--help')
+    printed = capsys.readouterr().out
+    assert not stop.value.code and max(map(len, printed.splitlines())) <= 80
+    assert 'what it is, on two lines (default: x)' in printed and '--nostream' in printed
+    assert 'GROUP' not in printed and ' -s' not in printed
