@@ -7,7 +7,6 @@ its own, `state-N`, so that every program that reads GPT-2 can read `model-N`.
 """
 
 import contextlib
-import glob
 import json
 import os
 import re
@@ -17,9 +16,7 @@ import tempfile
 import tensorflow as tf
 
 from .. import model
-from . import model_directory
-
-KEEP = 5  # checkpoints in a run directory, as Shepperd's Saver kept
+from . import rotation
 
 
 def read_hparams(directory):
@@ -29,7 +26,7 @@ def read_hparams(directory):
     try:
         with open(path, encoding='utf-8') as file:
             hparams.override_from_dict(json.load(file))
-    except (ValueError, AttributeError) as error:  # JSONDecodeError is a ValueError
+    except (ValueError, AttributeError, RecursionError) as error:  # JSONDecodeError among them
         raise ValueError(f'{path} does not describe a model: {error}') from None
     if not hparams.n_vocab:
         raise ValueError(f'{path} does not describe a model: it has no n_vocab')
@@ -43,8 +40,11 @@ def counter_of(prefix):
     path = os.path.join(os.path.dirname(prefix), 'counter')
     if not os.path.exists(path):
         return 0
-    with open(path, encoding='utf-8') as file:
-        return int(file.read())
+    with open(path, encoding='utf-8', errors='replace') as file:
+        text = file.read().strip()
+    if not re.fullmatch(r'[0-9]{1,18}', text):
+        raise ValueError(f'{path} holds {text[:40]!r}; it should be the number of a step')
+    return int(text)
 
 
 def load(prefix, hparams, variable=tf.Variable):
@@ -53,42 +53,81 @@ def load(prefix, hparams, variable=tf.Variable):
     Raises ValueError: files that are missing or damaged, or tensors that are not those of a model
     of these hparams; the message names the file and the tensor.
     """
-    reader = _reader(prefix)
-    there = reader.get_variable_to_shape_map()
-    expected = model.parameter_shapes(hparams)
-    surplus = re.compile(rf'model/h{hparams.n_layer}/')
-    if any(surplus.match(name) for name in there):
+    with _opened(prefix) as reader:
+        _require_layers(prefix, hparams, reader)
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+
+        def leaf(name, shape):
+            if name not in shapes:
+                raise ValueError(_without(prefix, name))
+            if shapes[name] != shape:
+                raise ValueError(
+                    f'{prefix}: {name} has shape {shapes[name]}; by hparams.json it should have '
+                    f'{shape}'
+                )
+            if not dtypes[name].is_floating:
+                raise ValueError(f'{prefix}: {name} is {dtypes[name].name}; weights are floats')
+            return variable(tf.cast(_tensor(reader, prefix, name), tf.float32), name=name)
+
+        return model.map_tree(leaf, model.parameter_shapes(hparams))
+
+
+def _require_layers(prefix, hparams, reader):
+    """Raise ValueError where the file has not as many layers as hparams.json says.
+
+    Before a tree of that many is made: a size may be any number.
+    """
+    names = ' '.join(reader.get_variable_to_shape_map())
+    layers = len(set(re.findall(r'\bmodel/h(\d+)/', names)))
+    if layers > hparams.n_layer:
         raise ValueError(f'{prefix} has more than the {hparams.n_layer} layers of hparams.json')
+    if layers < hparams.n_layer:
+        raise ValueError(_without(prefix, f'model/h{layers}/ln_1/g'))
 
-    def leaf(name, shape):
-        if name not in there:
-            raise ValueError(f'{prefix} has no tensor {name}; it is not a model of these hparams')
-        if there[name] != shape:
-            raise ValueError(
-                f'{prefix}: {name} has shape {there[name]}; by hparams.json it should have {shape}'
-            )
-        return variable(tf.cast(_tensor(reader, prefix, name), tf.float32), name=name)
 
-    return model.map_tree(leaf, expected)
+def _without(prefix, name):
+    return f'{prefix} has no tensor {name}; it is not a model of these hparams'
 
 
 def load_state(prefix):
     """The trainer's state that was saved with the checkpoint `prefix`: {name: array}, or None."""
-    prefix = _state_prefix(prefix)
+    directory, name = os.path.split(prefix)
+    if not name.startswith('model-'):  # nobody's state, whatever it was renamed to
+        return None
+    prefix = os.path.join(directory, rotation.state_of(name))
     if not os.path.exists(f'{prefix}.index'):
         return None
-    reader = _reader(prefix)
-    return {name: _tensor(reader, prefix, name) for name in reader.get_variable_to_shape_map()}
+    with _opened(prefix) as reader:
+        return {name: _tensor(reader, prefix, name) for name in reader.get_variable_to_shape_map()}
 
 
-def _reader(prefix):
-    for extension in ('index', 'data-00000-of-*'):
-        if not glob.glob(f'{glob.escape(prefix)}.{extension}'):
-            raise ValueError(f'The checkpoint {prefix} is not whole: there is no .{extension}')
-    try:
-        return tf.train.load_checkpoint(prefix)
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise ValueError(f'{prefix}.index is damaged: {_first_line(error)}') from None
+@contextlib.contextmanager
+def _opened(prefix):
+    """A reader of the checkpoint `prefix`.
+
+    TensorFlow reads `[`, `*`, `?` and `\\` in a path as a pattern: such a one is read by links.
+    """
+    directory, name = os.path.split(os.path.abspath(prefix))
+    pattern = re.compile(rf'{re.escape(name)}\.(index|data-.*)')
+    files = list(
+        filter(pattern.fullmatch, os.listdir(directory) if os.path.isdir(directory) else [])
+    )
+    for extension in ('index', 'data-'):
+        if not any(file.startswith(f'{name}.{extension}') for file in files):
+            missing = '.index' if extension == 'index' else '.data-00000-of-*'
+            raise ValueError(f'The checkpoint {prefix} is not whole: there is no {missing}')
+    with contextlib.ExitStack() as stack:
+        path = prefix
+        if re.search(r'[\[\]*?\\]', prefix):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            path = os.path.join(folder, 'model')
+            for file in files:
+                os.symlink(os.path.join(directory, file), path + file[len(name) :])
+        try:
+            reader = tf.train.load_checkpoint(path)
+        except (tf.errors.OpError, RuntimeError, ValueError) as error:
+            raise ValueError(f'{prefix}.index is damaged: {_first_line(error)}') from None
+        yield reader
 
 
 def _tensor(reader, prefix, name):
@@ -103,12 +142,12 @@ def _first_line(error):
 
 
 def save(
-    directory, counter, params, state, files, write_more=lambda prefix: None, keep=KEEP
+    directory, counter, params, state, files, write_more=lambda prefix: None, keep=rotation.KEEP
 ):  # fmt: skip
     """Write `model-<counter>` and `state-<counter>` so that `directory` restores at any moment.
 
-    Everything is written beside its place and then renamed; the file `checkpoint` is renamed last,
-    and only then do old checkpoints go.
+    Everything is written beside its place and then renamed; the file `checkpoint` is renamed last.
+    Only then do old checkpoints go, and the state of the one before.
 
     Args:
         params: the tree of variables, or its branches one after the other, so that only one of
@@ -116,82 +155,43 @@ def save(
         state: {name: tensor}, whatever the trainer wants to find again; None for nothing.
         files: {name: content}, what makes `directory` a model directory; see architecture.files.
         write_more: writes further files, `prefix`.*, that come and go with this checkpoint.
-        keep: how many checkpoints, this one included.
+        keep: how many checkpoints, this one included; None leaves them all to a later
+            rotation.rotate.
 
     Raises OSError: the files could not be written; what was there before is still there.
     """
     os.makedirs(directory, exist_ok=True)
     name = f'model-{counter}'
-    before = _kept(directory)
+    before = rotation.kept(directory)
     kept = [other for other in before if other != name]
-    with _staging(directory) as stage:
+    with _staging(directory, name) as stage:
         branches = [params] if isinstance(params, dict) else params
         shapes = _write_branches(os.path.join(stage, name), branches)
         if state:
-            _write(_state_prefix(os.path.join(stage, name)), state)
-        _write_file(os.path.join(stage, f'{name}.meta'), _meta_graph(shapes))
+            _write(os.path.join(stage, rotation.state_of(name)), state)
+        rotation.write_file(os.path.join(stage, f'{name}.meta'), _meta_graph(shapes))
         write_more(os.path.join(stage, name))
-        for file, content in files.items():
-            if not os.path.exists(os.path.join(directory, file)):
-                _write_file(os.path.join(stage, file), content)
+        new = [file for file in files if not os.path.exists(os.path.join(directory, file))]
+        for file in new:
+            rotation.write_file(os.path.join(stage, file), files[file])
+        rotation.write_file(os.path.join(stage, rotation.NEW), '\n'.join(new).encode())
         if name in before:
-            before.append(_copy_aside(directory, name, kept))
+            rotation.point_to(directory, [*kept, rotation.copy_aside(directory, name)])
         _publish(stage, directory)
-        _write_file(os.path.join(stage, 'counter'), f'{counter}\n'.encode())
+        rotation.write_file(os.path.join(stage, 'counter'), f'{counter}\n'.encode())
         _publish(stage, directory)
-        kept = [*kept, name][-keep:]
-        _point_to(directory, kept)
-    for old in set(before) - set(kept):
-        _remove(os.path.join(directory, old))
-    for path in glob.glob(os.path.join(glob.escape(directory), 'state-*.index')):
-        if path != _state_prefix(os.path.join(directory, name)) + '.index':
-            _remove(path[: -len('.index')])
-
-
-def _kept(directory):
-    """The names of this directory's own checkpoints, oldest first."""
-    return [name for name in model_directory.named(directory)[1:] if os.sep not in name]
-
-
-def _copy_aside(directory, name, kept):
-    """Let `directory` restore from a copy of the checkpoint `name` while that is written anew.
-
-    The trainer saves before step N, and once more under the same name if it is stopped in that
-    step.
-    """
-    for prefix in (os.path.join(directory, name), _state_prefix(os.path.join(directory, name))):
-        for path in glob.glob(f'{glob.escape(prefix)}.*'):
-            shutil.copyfile(path, f'{prefix}-before{path[len(prefix) :]}')
-    _point_to(directory, [*kept, f'{name}-before'])
-    return f'{name}-before'
-
-
-def _point_to(directory, kept):
-    """Make the last of `kept` the latest checkpoint of `directory`, in one step."""
-    lines = [f'model_checkpoint_path: "{kept[-1]}"']
-    lines += [f'all_model_checkpoint_paths: "{name}"' for name in kept]
-    path = os.path.join(directory, 'checkpoint')
-    _write_file(f'{path}.new', ('\n'.join(lines) + '\n').encode())
-    os.replace(f'{path}.new', path)
-
-
-def _remove(prefix):
-    for path in glob.glob(f'{glob.escape(prefix)}.*'):
-        os.remove(path)
-
-
-def _state_prefix(prefix):
-    """…/model-N -> …/state-N"""
-    directory, name = os.path.split(prefix)
-    return os.path.join(directory, re.sub('^model', 'state', name))
+        rotation.point_to(directory, [*kept, name])
+        rotation.remove(directory, f'{name}{rotation.ASIDE}')
+        rotation.remove(directory, rotation.state_of(f'{name}{rotation.ASIDE}'))
+    if keep:
+        rotation.rotate(directory, keep)
 
 
 @contextlib.contextmanager
-def _staging(directory):
+def _staging(directory, name):
     """A folder inside `directory` for files that are not complete yet."""
-    for left in glob.glob(os.path.join(glob.escape(directory), 'saving-*')):
-        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
-    stage = tempfile.mkdtemp(prefix='saving-', dir=directory)
+    rotation.remove_leftovers(directory)
+    stage = tempfile.mkdtemp(prefix=f'{rotation.STAGE}{name}-', dir=directory)
     try:
         yield stage
     except tf.errors.OpError as error:
@@ -222,21 +222,15 @@ def _write(prefix, tensors):
     )
 
 
-def _write_file(path, content):
-    with open(path, 'wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _publish(stage, directory):
     """Move the files of `stage` into `directory` once they have reached the disk."""
-    names = sorted(os.listdir(stage))
+    names = sorted(set(os.listdir(stage)) - {rotation.NEW})
     for name in names:
         with open(os.path.join(stage, name), 'rb') as file:
             os.fsync(file.fileno())
     for name in names:
         os.replace(os.path.join(stage, name), os.path.join(directory, name))
+    rotation.sync(directory)
 
 
 def _meta_graph(shapes):
@@ -245,4 +239,4 @@ def _meta_graph(shapes):
     with tf.Graph().as_default():
         for name, shape in shapes.items():
             v1.get_variable(name, shape, initializer=v1.zeros_initializer(), use_resource=False)
-        return v1.train.Saver(max_to_keep=KEEP).export_meta_graph().SerializeToString()
+        return v1.train.Saver(max_to_keep=rotation.KEEP).export_meta_graph().SerializeToString()

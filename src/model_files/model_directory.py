@@ -4,7 +4,9 @@ A model directory holds OpenAI's files: hparams.json, encoder.json, vocab.bpe, a
 checkpoint. A run directory of the trainer holds the same, so its path is a model's name as well.
 """
 
+import contextlib
 import dataclasses
+import json
 import os
 import re
 import sys
@@ -157,6 +159,25 @@ def named(directory):
 def has(path, needs):
     """Whether all the files in `needs` are in the folder `path`."""
     return all(os.path.isfile(os.path.join(path, name)) for name in needs)
+
+
+def sizes(directory):
+    """What hparams.json says, a dict, for whoever has no TensorFlow to check it; else {}."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        with open(os.path.join(directory, 'hparams.json'), encoding='utf-8') as file:
+            told = json.load(file)
+            return told if isinstance(told, dict) else {}
+    return {}
+
+
+def require_vocabulary(directory, ids, n_vocab):
+    """Raise ValueError where a vocabulary has ids for which a model has no room."""
+    if max(ids) >= n_vocab:
+        raise ValueError(
+            f'{os.path.join(directory, "encoder.json")} has {len(ids)} tokens, up to {max(ids)}, '
+            f'and the model beside it has {n_vocab}: they are of two models. Put the encoder.json '
+            'and vocab.bpe there with which it was trained'
+        )
 
 
 def _nothing_found(typed, model_name, models_dir, needs):

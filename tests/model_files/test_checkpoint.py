@@ -172,6 +172,60 @@ def test_damaged_files_are_named(model_dir, how):
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('name', ['br[1]', 'a*b', 'what?', '[!x]', 'back\\slash', '{a,b}', 'ü 好'])
+def test_a_path_is_no_pattern(tmp_path, model_dir, name):
+    run, params = tmp_path / name / 'run', numbered()
+    save(run, 3, model_dir, params)
+    prefix = model_directory.latest(run)
+    assert same(checkpoint.load(prefix, HPARAMS), params)
+    assert checkpoint.load_state(prefix) == {'state': 3}
+
+
+def test_a_checkpoint_that_was_renamed_has_no_state(tmp_path, model_dir):
+    save(tmp_path / 'run', 3, model_dir)
+    for path in (tmp_path / 'run').glob('model-3.*'):
+        path.rename(path.with_name(path.name.replace('model-3', 'final')))
+    assert checkpoint.load_state(str(tmp_path / 'run' / 'final')) is None
+
+
+@pytest.mark.parametrize(
+    'dtype, said', [(tf.int32, 'int32'), (tf.complex64, 'complex64'), (tf.string, 'string')]
+)
+def test_weights_that_are_no_floats_are_named(tmp_path, dtype, said):
+    tensors = model.by_name(numbered())
+    wpe = tensors['model/wpe']
+    value = tf.fill(wpe.shape, 'x') if dtype == tf.string else tf.cast(wpe, dtype)
+    checkpoint._write(str(tmp_path / 'x'), {**tensors, 'model/wpe': value})
+    with pytest.raises(ValueError, match=f'x: model/wpe is {said}; weights are floats'):
+        checkpoint.load(str(tmp_path / 'x'), HPARAMS)
+
+
+@pytest.mark.parametrize('dtype', [tf.float16, tf.bfloat16, tf.float64])
+def test_floats_of_other_widths_are_widened(tmp_path, dtype):
+    params = numbered()
+    tensors = {name: tf.cast(value / 2**17, dtype) for name, value in model.by_name(params).items()}
+    checkpoint._write(str(tmp_path / 'x'), tensors)
+    loaded = model.by_name(checkpoint.load(str(tmp_path / 'x'), HPARAMS))
+    for name, value in tensors.items():
+        assert np.array_equal(loaded[name], tf.cast(value, tf.float32))
+
+
+@pytest.mark.parametrize('size', ['n_layer', 'n_ctx'])
+def test_sizes_that_cannot_be_are_refused_at_once(tmp_path, model_dir, size):
+    hparams = model.HParams(**{**vars(HPARAMS), size: 10**9})
+    begin = time.time()
+    with pytest.raises(ValueError, match='model.ckpt'):
+        checkpoint.load(model_directory.latest(model_dir), hparams)
+    assert time.time() - begin < 5
+
+
+@pytest.mark.parametrize('text', ['-3', 'abc', '', '1e9', '9' * 50, '\x00'])
+def test_a_counter_that_is_none_is_named(tmp_path, text):
+    (tmp_path / 'counter').write_text(text)
+    with pytest.raises(ValueError, match='counter holds .*; it should be the number of a step'):
+        checkpoint.counter_of(str(tmp_path / 'model.ckpt'))
+
+
 @pytest.mark.parametrize(
     'size, message',
     [
@@ -189,7 +243,9 @@ def test_shapes_that_disagree_with_hparams_are_named(model_dir, size, message):
         checkpoint.load(model_directory.latest(model_dir), hparams)
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{"n_ctx": 8}', '{"n_vocab": "97"}', '<Error/>'])
+@pytest.mark.parametrize(
+    'text', ['', '[]', '{"n_ctx": 8}', '{"n_vocab": "97"}', '<Error/>', '[' * 100_000]
+)
 def test_hparams_that_cannot_be_read_are_named(tmp_path, text):
     (tmp_path / 'hparams.json').write_text(text)
     with pytest.raises(ValueError, match='hparams.json does not describe a model'):
