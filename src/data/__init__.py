@@ -1,6 +1,7 @@
 """The user's files: text, tables and tokens, before there is a model.
 
     text_files        files, folders, patterns and archives to text, block by block
+    foreign_bytes     what bytes probably are that are no text in the encoding that was named
     tables            rows and lines to texts
     dataset_config    the options of all this
     token_files       tokens to files and back

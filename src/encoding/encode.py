@@ -48,7 +48,7 @@ def encode(config):
     out = config.out_npz
     if not out.endswith(token_files.KINDS):
         out = f'{out}.npz'
-    if os.path.realpath(out) in map(os.path.realpath, text_files.files_of(config.path)):
+    if os.path.realpath(out) in map(os.path.realpath, text_files.found(config.path)[0]):
         raise ValueError(f'{out} is one of the files in {config.path}; write it elsewhere')
 
     print('Reading files', flush=True)

@@ -4,6 +4,7 @@ import codecs
 import gzip
 import io
 import os
+import tarfile
 import zipfile
 
 import pytest
@@ -169,3 +170,123 @@ def test_progress_is_in_bytes_of_the_file(tmp_path):
         for _, blocks in text_files.texts_of(str(tmp_path / 'x.gz'), 'utf-8', progress):
             assert ''.join(blocks)
         assert progress.n == len(data)
+
+
+def tar_of(**texts):
+    with io.BytesIO() as file:
+        with tarfile.open(fileobj=file, mode='w') as archive:
+            for name, text in texts.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text))
+        return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    'name, data, kind',
+    [
+        ('x.tar', tar_of(a=b'one\n'), 'x.tar has NUL characters, in line 1. It is a .tar; unpack'),
+        ('x.tar.gz', gzip.compress(tar_of(a=b'one\n')), 'It is a .tar; unpack it'),
+        ('x.txt', gzip.compress(tar_of(a=b'one\n')), 'byte 0x8b at 1 .* It is packed by gzip'),
+        ('x.txt', 'Hello, world\n'.encode('utf-16-le'), '--encoding utf-16-le'),
+        ('x.txt', 'Hello, world\n'.encode('utf-16-be'), '--encoding utf-16-be'),
+        ('x.txt', b'one\ntwo\0\n\0', 'NUL characters, in line 2. It is damaged, or no text'),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(tmp_path, monkeypatch, name, data, kind):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=kind) as error:
+        read(tmp_path / name)
+    assert '\n' not in str(error.value)
+    monkeypatch.setattr(text_files, 'BLOCK', 512)
+    with pytest.raises(ValueError, match=kind):
+        read(tmp_path / name)
+
+
+def test_bytes_of_a_member_that_are_no_text_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'x.zip', 'w') as archive:
+        archive.writestr('a\x1b[2J\n.bin', bytes(300))
+    with pytest.raises(ValueError, match=r'x.zip/a\\x1b\[2J\\n.bin has NUL characters'):
+        read(tmp_path / 'x.zip')
+
+
+def test_a_single_nul_is_read_and_told(tmp_path, capsys):
+    (tmp_path / 'x.txt').write_bytes(b'one\0two')
+    assert read(tmp_path / 'x.txt') == {'x.txt': 'one\0two'}
+    assert 'x.txt has a NUL character, which is read as text' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('encoding', ['utf-16-le', 'utf-16-be', 'gb18030', 'utf-7'])
+def test_a_mark_in_any_encoding_is_no_text(tmp_path, encoding):
+    (tmp_path / 'text').write_bytes('\ufeffone\ufefftwo'.encode(encoding))
+    assert read(tmp_path / 'text', encoding) == {'text': 'one\ufefftwo'}
+
+
+def test_the_field_case_of_a_damaged_byte(tmp_path):
+    text = 'Le vieux château se dressait, entouré d’une forêt épaisse.\n' * 30
+    data = text.encode()
+    (tmp_path / 'text').write_bytes(data[:900] + b'caf\xe9 ' + data[900:])
+    with pytest.raises(ValueError, match='byte 0xe9 at 903 is not utf-8. The text around it is'):
+        read(tmp_path / 'text')
+
+
+def test_links_to_folders_are_named_and_left_out(tmp_path, capsys):
+    (tmp_path / 'texts' / 'inside').mkdir(parents=True)
+    (tmp_path / 'other').mkdir()
+    for name in ('texts/a', 'texts/inside/b', 'other/c'):
+        (tmp_path / name).write_text('x')
+    (tmp_path / 'texts' / 'linked').symlink_to(tmp_path / 'other')
+    (tmp_path / 'texts' / 'd').symlink_to(tmp_path / 'other' / 'c')
+    folder = str(tmp_path / 'texts')
+    expected = [os.path.join(folder, name) for name in ('a', 'd', 'inside/b')]
+    assert text_files.files_of(folder) == expected
+    told = f'Links to folders are left out: {folder}/linked. To read one, name it itself\n'
+    assert capsys.readouterr().err == told
+    assert text_files.files_of(f'{folder}/linked') == [f'{folder}/linked/c']
+    assert capsys.readouterr().err == ''
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / 'texts' / 'secret').mkdir(parents=True)
+    (tmp_path / 'texts' / 'a').write_text('x')
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith('secret'):
+            raise PermissionError(13, 'Permission denied', path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refusing)
+    with pytest.raises(PermissionError, match='texts/secret'):
+        text_files.files_of(str(tmp_path / 'texts'))
+
+
+@pytest.mark.parametrize('target', ['loop', 'nowhere'])
+def test_a_link_that_leads_nowhere_is_named(tmp_path, target):
+    (tmp_path / 'loop').symlink_to(tmp_path / target)
+    for path in (tmp_path, tmp_path / 'loop', tmp_path / 'l*p'):
+        (only,) = text_files.files_of(str(path))
+        with pytest.raises(OSError, match=f'{tmp_path}/loop'):
+            read(only)
+
+
+def test_what_is_there_is_no_pattern(tmp_path):
+    for name in ('a [draft] b/one.txt', 'a [draft] b/[x].txt', 'a d b/two.txt', 'x.txt', '*/y'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('x')
+
+    def names(path):
+        return [os.path.relpath(p, tmp_path) for p in text_files.files_of(str(tmp_path / path))]
+
+    assert names('a [draft] b/*.txt') == ['a [draft] b/[x].txt', 'a [draft] b/one.txt']
+    assert names('a [draft] b/[o]ne.txt') == ['a [draft] b/one.txt']
+    assert names('a [draft] b/[x].txt') == ['a [draft] b/[x].txt']
+    assert names('a [draft] b') == ['a [draft] b/[x].txt', 'a [draft] b/one.txt']
+    assert names('a [d] b/*.txt') == ['a d b/two.txt']
+    assert names('[x].txt') == ['x.txt']
+    assert names('*') and names('*') == ['*/y']
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_named():
+    with pytest.raises(OSError, match="Input/output error: '/proc/self/mem'"):
+        read('/proc/self/mem')
