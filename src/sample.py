@@ -8,6 +8,7 @@ what is sampled depends on these numbers alone and not on batches, shapes or dev
 import numpy as np
 import tensorflow as tf
 
+NO_NUMBERS = 'The logits are NaN, no numbers: the weights are damaged, or their training diverged'
 SMALLEST_WINDOW = 64  # each window is compiled, which takes longer than a short sample
 
 
@@ -81,7 +82,7 @@ def read(lm, tokens, past):  # [batch, sequence] -> the past with the tokens
 @tf.function(jit_compile=True, autograph=False)
 def _continue(lm, past, tokens, uniforms, position, end, controls, **choice):
     # tokens and uniforms [batch, window + 1], position and end [batch] -> tokens that are known up
-    # to `end`, and the past. A row that has reached its end stands still.
+    # to `end`, -1 where logits are NaN, and the past. A row that has reached its end stands still.
     def body(position, past, tokens):
         past = [layer._replace(length=position) for layer in past]
         outputs = lm(tf.gather(tokens, position[:, None], batch_dims=1), past)
@@ -92,6 +93,7 @@ def _continue(lm, past, tokens, uniforms, position, end, controls, **choice):
         if controls is not None:
             logits = controls.applied(logits, tokens, position)
         chosen = choose(logits, tf.gather(uniforms, at, batch_dims=1)[:, 0], **choice)
+        chosen = tf.where(tf.reduce_any(tf.math.is_nan(logits), axis=-1), -1, chosen)
         here = tf.logical_and(tf.range(tokens.shape[1]) == at, grows[:, None])
         return position, outputs['present'], tf.where(here, chosen[:, None], tokens)
 
@@ -138,7 +140,10 @@ class Rows:
             self.uniforms[row, len(ids) : self.end[row]] = uniforms[row][: self.end[row] - len(ids)]
 
     def grow(self, number):
-        """Add `number` tokens to each row that has not reached its end; False if none is left."""
+        """Add `number` tokens to each row that has not reached its end; False if none is left.
+
+        Raises ValueError: the model's logits are NaN.
+        """
         stop = np.minimum(self.end, self.known + number)
         while any(self.known < stop):
             self._grow_in_window(stop)
@@ -164,6 +169,8 @@ class Rows:
             **self.settings,
         )
         tokens = tokens.numpy()
+        if tokens.min() < 0:
+            raise ValueError(NO_NUMBERS)
         for row in np.flatnonzero(end > position):
             first, behind = self.known[row], self.begin[row] + end[row] + 1
             self.tokens[row, first:behind] = tokens[row, position[row] + 1 : end[row] + 1]

@@ -16,6 +16,7 @@ from .. import load_dataset
 from ..command_line import flags
 from ..data import dataset_config
 from ..model_files import model_directory
+from ..sampling import sample_numpy
 from . import cloze
 
 TOKENS = 2048  # read at once
@@ -137,6 +138,8 @@ def costs_of(lm, chunks, stride=None, function=None):
         for tokens, new in likelihood.batches(windows, batch_size, width):
             costs.append(evaluated(tf.constant(tokens)).numpy()[new])
             bar.update(len(costs[-1]))
+    if np.isnan(np.concatenate(costs)).any():
+        raise ValueError(sample.NO_NUMBERS)
     return np.concatenate(costs)
 
 
@@ -184,6 +187,8 @@ def of_questions(loaded, questions):
         context, choices = tokens_of(loaded, question)
         read = list(reader.read(context, choices))
         logprobs = [float(np.sum(logs, dtype=np.float64)) for logs, _ in read]
+        if not np.isfinite(logprobs).all():
+            raise ValueError(sample_numpy.NO_NUMBERS)
         best = int(np.argmax(logprobs))
         line = {'logprobs': [round(each, 6) for each in logprobs], 'best': best}
         if len(choices) == 1:

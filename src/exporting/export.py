@@ -18,9 +18,10 @@ import shutil
 import sys
 import tempfile
 
+from .. import encoder
 from ..command_line import flags
 from ..model_files import model_directory
-from ..sampling import litert
+from ..sampling import backends, litert
 
 LARGEST = 2**31  # bytes of a .tflite, in which places are signed 32-bit numbers
 OVERHEAD = 2**21  # the graph: not quite 20 kB for each layer
@@ -64,10 +65,13 @@ def export(config):
     hparams = checkpoint.read_hparams(directory)
     if config.format == 'litert':
         require_room(hparams, config.dtype)
+    ids = encoder.get_encoder('', directory).decoder
+    model_directory.require_vocabulary(directory, ids, hparams.n_vocab)
     prefix = model_directory.latest(directory)
     print('Loading checkpoint', prefix, file=sys.stderr)
     date = _date(f'{prefix}.index')  # before it is read: what is saved meanwhile is newer
     params = checkpoint.load(prefix, hparams)
+    backends.require_finite(prefix, params)
     if config.format == 'savedmodel':
         path = f'{prefix}-savedmodel'  # with no dot: the trainer's files are model-N.*
         write_saved_model(path, hparams, params)

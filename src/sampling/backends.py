@@ -34,7 +34,9 @@ def load(directory, adapters=None, engine='auto', dtype=None):
         path = None
     if path:
         print('Loading', path, file=sys.stderr)
-        return litert.LiteRT(path)
+        lm = litert.LiteRT(path)
+        require_sizes(directory, path, lm.hparams)
+        return lm
     if engine == 'litert' or dtype == 'int8':
         raise ValueError(_nothing_for_litert(directory, prefix, adapters, engine, dtype))
     return _tensorflow(directory, prefix, adapters, dtype or 'float32')
@@ -44,6 +46,18 @@ def _require(name, value, allowed):
     if value not in allowed:
         known = ', '.join(each for each in allowed if each)
         raise ValueError(f'{name} is {value!r}; it must be one of {known}')
+
+
+def require_sizes(directory, path, hparams):
+    """Raise ValueError where a .tflite is of another model than the hparams.json beside it."""
+    told = model_directory.sizes(directory)
+    for name, size in vars(hparams).items():
+        if told.get(name, size) != size:
+            command = f'{invocation.command("export")} --model_name {directory}'
+            raise ValueError(
+                f'{path} is of another model: its {name} is {size}, and by hparams.json it is '
+                f'{told[name]}. Make it anew: {command}'
+            )
 
 
 def _tflite(prefix, dtype):
@@ -74,9 +88,24 @@ def _tensorflow(directory, prefix, adapters, dtype):
     print('Loading checkpoint', prefix, file=sys.stderr)
     variable = tf.Variable if dtype == 'float32' else lora.frozen(tf.dtypes.as_dtype(dtype))
     params = checkpoint.load(prefix, hparams, variable)
+    require_finite(prefix, params)
     if adapters:
         lora.merge_into(params, adapters)
     return model.GPT2(hparams, params)
+
+
+def require_finite(prefix, params):
+    """Raise ValueError where a weight is NaN or infinite."""
+    import tensorflow as tf
+
+    from .. import model
+
+    for name, weights in model.by_name(params).items():
+        if not tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(weights))):
+            raise ValueError(
+                f'{prefix}: {name} has weights that are no finite numbers; they are damaged, or '
+                f'their training diverged. Take another checkpoint: --model_name …/model-N'
+            )
 
 
 def require_tensorflow(lm, option):

@@ -36,7 +36,7 @@ def beam_search(lm, context, *, length, num_beams, end=None):
     Returns a list of num_beams Beams, best first; fewer, where there are not so many continuations.
 
     Raises ValueError: the last token would stand beyond the model's n_ctx; no context; a length or
-    num_beams below 1.
+    num_beams below 1; logits that are NaN.
     """
     _check(context, length, num_beams, lm.hparams.n_ctx)
     end = -1 if end is None else end  # no token's id
@@ -51,6 +51,8 @@ def beam_search(lm, context, *, length, num_beams, end=None):
         past = [layer.widened(window) for layer in past]
         logits, total, past = _step(lm, past, tf.constant(parents), tf.constant(last))
         # Not in _step, since XLA sorts all of the vocabulary.
+        if np.isnan(total).any():
+            raise ValueError(sample.NO_NUMBERS)
         values, ids = map(np.array, tf.math.top_k(logits, min(num_beams, logits.shape[-1])))
         steps = values.astype(np.float64) - total.numpy()[:, None]
         steps[ended], ids[ended] = -np.inf, end  # what has ended has one successor: itself

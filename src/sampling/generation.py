@@ -47,7 +47,9 @@ def load(
     """
     directory = model_directory.find(model_name, models_dir)
     enc = encoder.get_encoder('', directory)
-    return Loaded(backends.load(directory, adapters, engine, dtype), enc)
+    lm = backends.load(directory, adapters, engine, dtype)
+    model_directory.require_vocabulary(directory, enc.decoder, lm.hparams.n_vocab)
+    return Loaded(lm, enc)
 
 
 @dataclasses.dataclass(frozen=True)

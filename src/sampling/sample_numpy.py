@@ -9,6 +9,7 @@ import numpy as np
 
 from .sample_config import ANY
 
+NO_NUMBERS = 'The logits are NaN, no numbers: the weights are damaged, or their training diverged'
 LOWEST = np.finfo(np.float32).min
 
 
@@ -56,6 +57,8 @@ class Rows:
 
     def _add_to(self, row):
         logits, known = self._logits(row), self.known[row]
+        if np.isnan(logits).any():
+            raise ValueError(NO_NUMBERS)
         if self.controls is not None:
             seen = self.tokens[row, self.begin[row] : known]
             logits = controlled(logits, seen, self.controls)

@@ -257,3 +257,20 @@ def test_the_command(place):
     assert re.fullmatch(
         r'loss \d+\.\d+\nperplexity \d+\.?\d*\nbits_per_byte \d+\.\d+\ntokens 66\n', result.stdout
     )
+
+
+@pytest.mark.parametrize('what', ['dataset', 'choices'])
+def test_a_model_that_gives_no_numbers_gives_no_numbers(place, monkeypatch, what):
+    written(place / 'choices', [{'context': 'All', 'choices': [' the', ' a']}])
+    load = generation.load
+
+    def diverged(*arguments, **options):
+        loaded = load(*arguments, **options)
+        weights = loaded.lm.params['h1']['mlp']['c_fc']['w']
+        weights.assign(np.full(weights.shape, 3e38))
+        return loaded
+
+    monkeypatch.setattr(generation, 'load', diverged)
+    path = 'text' if what == 'dataset' else 'choices'
+    with pytest.raises(ValueError, match='^The logits are NaN, no numbers: the weights are dam'):
+        evaluate.evaluate(config(**{what: path}))

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,3 +191,24 @@ def test_an_embedding_of_openais_vocabulary_is_rounded_once(tmp_path):
     path = tmp_path / 'one.tflite'
     export.write_tflite(str(path), hparams, model.init_params(hparams, seed=0), 'int8', 0)
     assert 0 < path.stat().st_size - 50257 * (32 + export.SCALE) < 10**6
+
+
+def test_a_vocabulary_of_another_model_is_not_exported(models_dir):
+    shutil.copy(ROOT / 'models' / 'shakespeare' / 'encoder.json', models_dir / 'tiny')
+    with pytest.raises(
+        ValueError, match='has 1024 tokens, .* has 97: they are of two'
+    ):
+        export.export(config(models_dir))
+
+
+def test_weights_that_are_no_numbers_are_not_exported(models_dir, monkeypatch):
+    load = checkpoint.load
+
+    def diverged(*arguments):
+        params = load(*arguments)
+        params['wpe'].assign(np.full(params['wpe'].shape, np.nan))
+        return params
+
+    monkeypatch.setattr(checkpoint, 'load', diverged)
+    with pytest.raises(ValueError, match='model.ckpt: model/wpe has weights that are no finite'):
+        export.export(config(models_dir))

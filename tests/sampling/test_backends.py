@@ -1,4 +1,5 @@
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -6,9 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
 from src import model
+from src.exporting import export
+from src.model_files import checkpoint
+from src.model_files.model_directory import ARCHITECTURE as FILES
 from src.sampling import backends, generation, litert, sample_config, token_logprobs
 
 
@@ -176,3 +181,50 @@ def test_the_prompt_without_tensorflow(directory, tmp_path):
     )  # fmt: skip
     expected = texts('tensorflow', directory, seed=1, length=5)[0]
     assert f' SAMPLE 1 {"=" * 40}\n{expected}\n{"=" * 80}\n' in result.stdout
+
+
+def with_weights(models_dir, change):
+    """The directory of a model like tiny, whose weights went through `change`."""
+    hparams = checkpoint.read_hparams(str(models_dir / 'tiny'))
+    params = checkpoint.load(str(models_dir / 'tiny' / 'model.ckpt'), hparams)
+    params['h1']['mlp']['c_fc']['w'].assign(change(params['h1']['mlp']['c_fc']['w']))
+    files = {name: (models_dir / 'tiny' / name).read_bytes() for name in FILES}
+    checkpoint.save(str(models_dir / 'other'), 1, params, {}, files)
+    return models_dir / 'other'
+
+
+@pytest.mark.parametrize('dtype', [None, 'bfloat16'])
+def test_weights_that_are_no_numbers_are_named(models_dir, dtype):
+    other = with_weights(models_dir, lambda w: w * np.nan)
+    with pytest.raises(ValueError, match='other/model-1: model/h1/mlp/c_fc/w has weights that are'):
+        generation.load(str(other), dtype=dtype)
+
+
+def test_logits_that_are_no_numbers_are_told_however_they_are_asked_for(models_dir):
+    """Weights so large that they overflow: what a run leaves that has diverged."""
+    other = with_weights(models_dir, lambda w: tf.ones_like(w) * 3e38)
+    export.export(export.ExportConfig(model_name=str(other)))
+    for engine in ('tensorflow', 'litert'):
+        loaded = generation.load(str(other), engine=engine)
+        with pytest.raises(ValueError, match='^The logits are NaN, no numbers: the weights are'):
+            list(generation.generate(loaded, 'Good', length=3))
+        with pytest.raises(ValueError, match='^The logits are NaN'):
+            list(generation.stream(loaded, 'Good', length=3))
+    with pytest.raises(ValueError, match='^The logits are NaN'):
+        texts('tensorflow', other, config=sample_config.SampleConfig(num_beams=2), length=3)
+
+
+def test_a_vocabulary_of_another_model_is_told_with_both_sizes(directory):
+    shutil.copy(ROOT / 'models' / 'shakespeare' / 'encoder.json', directory)
+    for engine in ('tensorflow', 'litert'):
+        with pytest.raises(ValueError) as error:
+            generation.load(str(directory), engine=engine)
+        assert 'tiny/encoder.json has 1024 tokens, up to 1023, and the model' in str(error.value)
+        assert 'beside it has 97: they are of two models' in str(error.value)
+
+
+def test_a_tflite_of_another_model_is_told_with_both_sizes(directory):
+    hparams = json.loads((directory / 'hparams.json').read_text())
+    (directory / 'hparams.json').write_text(json.dumps({**hparams, 'n_vocab': 50257}))
+    with pytest.raises(ValueError, match='of another model: its n_vocab is 97, and by .* is 50257'):
+        generation.load(str(directory), engine='litert')
