@@ -69,13 +69,16 @@ def encoded(enc, path, config, num_proc=1):
             for tokens in token_files.read(array_path, enc, progress):
                 yield number, tokens
                 number += 1
-        pieces = rows_of(joined(texts, config, progress, number, _separator(enc)), enc.special)
+        told = tables.Told()
+        pieces = joined(texts, config, progress, number, _separator(enc), told)
+        pieces = rows_of(pieces, enc.special)
         if not number:
-            pieces = with_text(pieces, path)
+            pieces = with_text(pieces, path, told)
         yield from processes.in_order(functools.partial(encode_rows, enc, config), pieces, num_proc)
+        told.end()
 
 
-def with_text(pieces, path):
+def with_text(pieces, path, told):
     """The same pieces. Raises ValueError at their end: there was no text in them."""
     found = False
     for number, rows in pieces:
@@ -84,7 +87,10 @@ def with_text(pieces, path):
         )
         yield number, rows
     if not found:
-        raise ValueError(f'There is no text in {path}')
+        hint = ''
+        if told.alone:
+            hint = f'. If the only row of {told.alone[0]} is a text: --no_header'
+        raise ValueError(f'There is no text in {text_files.shown(path)}{hint}')
 
 
 def encode_rows(enc, config, piece):
@@ -111,7 +117,7 @@ def _separator(enc):
     return ''
 
 
-def joined(paths, config, progress, number=0, separator=encoder.END_OF_TEXT):
+def joined(paths, config, progress, number=0, separator=encoder.END_OF_TEXT, told=None):
     """(number of the chunk, some of its text, or some of its rows), in turn, from `number` on.
 
     Files are joined, with a separator behind each, until a chunk has `combine` characters; the file
@@ -121,7 +127,7 @@ def joined(paths, config, progress, number=0, separator=encoder.END_OF_TEXT):
     for path in paths:
         for name, text in text_files.texts_of(path, config.encoding, progress):
             in_rows = tables.in_rows(name, config)
-            for piece in in_lists(tables.texts_of(name, text, config)) if in_rows else text:
+            for piece in in_lists(tables.texts_of(name, text, config, told)) if in_rows else text:
                 characters += size_of(piece)
                 yield number, piece
             if characters >= config.combine:
@@ -216,6 +222,10 @@ class Sampler:
         i = np.searchsorted(windows, index, side='right')
         end = self.sizes[i] - (windows[i] - index) + 1
         return self.chunks[i][end - length : end]
+
+    def windows_in(self, epochs, length):
+        """How many windows have as many tokens as all text that often."""
+        return epochs * self.total_size / length
 
     def state(self):
         """Where the random numbers are: what JSON can hold, for `restore`."""

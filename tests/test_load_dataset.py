@@ -286,3 +286,26 @@ def test_a_special_token_is_never_cut_in_two(tmp_path, openais, monkeypatch, siz
     (chunk,) = load_dataset.load_dataset(enc, str(tmp_path / 'text'), 0)
     assert chunk.tolist() == enc.encode(text)
     assert len(list(load_dataset.blocks(iter(text), enc.special))) > 30
+
+
+def test_a_folder_of_one_row_tables_is_read_or_told(tmp_path, openais, capsys):
+    for number in range(7):
+        (tmp_path / f'{number}.csv').write_text(f'joke {number}\n')
+    with pytest.raises(ValueError, match=r'There is no text in .*the only row of .*0.csv is a tex'):
+        load_dataset.load_dataset(openais, str(tmp_path), 0)
+    options = {'start_token': '', 'end_token': '', 'no_header': True}
+    chunks = load_dataset.load_dataset(openais, str(tmp_path), 0, **options)
+    assert [openais.decode(chunk.tolist()) for chunk in chunks] == [f'joke {n}' for n in range(7)]
+    (tmp_path / 'text').write_text('text')
+    capsys.readouterr()
+    load_dataset.load_dataset(openais, str(tmp_path), 0)
+    told = capsys.readouterr().err
+    assert '7 of 7 tables have names of columns alone, as ' in told
+    assert told.count('names its columns') == 5
+
+
+def test_json_is_read_as_rows(tmp_path, openais):
+    (tmp_path / 'x.json').write_text('[{"text": "one"}, "two"]')
+    options = {'start_token': '[', 'end_token': ']'}
+    (chunk,) = load_dataset.load_dataset(openais, str(tmp_path), 0, **options)
+    assert chunk.tolist() == openais.encode('[one]') + openais.encode('[two]')

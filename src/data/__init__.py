@@ -2,6 +2,8 @@
 
     text_files        files, folders, patterns and archives to text, block by block
     foreign_bytes     what bytes probably are that are no text in the encoding that was named
+    delimited         .csv and .tsv to records, however they are written
+    json_rows         .jsonl and .json to records
     tables            rows and lines to texts
     dataset_config    the options of all this
     token_files       tokens to files and back

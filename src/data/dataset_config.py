@@ -29,6 +29,14 @@ class DatasetConfig:
     template: str = flag(
         None, metavar='TEXT', help='Several columns as one text, as "{title}\\n{body}"'
     )
+    no_header: bool = flag(
+        False, help='The first row of a .csv or .tsv is a text; columns are 1, 2, …'
+    )
+    quoting: str = flag(
+        'double',
+        choices=['double', 'none'],
+        help='Quotes of a .csv or .tsv are around fields, or only characters',
+    )
     line_by_line: bool = flag(False, help='Each line of a text file is a text of its own')
     start_token: str = flag(
         '<|startoftext|>', metavar='TOKEN', help='What is in front of each row of a table, or line'

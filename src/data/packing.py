@@ -2,7 +2,7 @@
 
 A text ends with its end token, or where its chunk ends. In each epoch all are put into windows in a
 random order, every one whole in one window; only those longer than a window are cut. What is left
-of a window is filled with end tokens that are not to be learnt, see windows.
+of a window is filled with end tokens that are not to be learnt, see masks.
 """
 
 import itertools
@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 
 BLOCK = 2**20  # tokens in which ends are looked for at once
+COUNTED = 8  # epochs whose windows are counted; their order decides how many there are
 OPEN = 16  # windows that are being filled at a time
 
 
@@ -43,6 +44,19 @@ class PackedSampler:
         if self._windows is None:
             self._windows = self._all_windows(length)
         return next(self._windows)
+
+    def windows_in(self, epochs, length):
+        """How many windows have all texts that often; after COUNTED epochs, about as many."""
+        _, sizes, _ = self._pieces(length)
+        whole = int(epochs)
+        counts = [self._count(epoch, sizes, length) for epoch in range(min(whole + 1, COUNTED))]
+        while len(counts) <= whole:
+            counts.append(sum(counts[:COUNTED]) / COUNTED)
+        return sum(counts[:whole]) + (epochs - whole) * counts[whole]
+
+    def _count(self, epoch, sizes, length):
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(sizes))
+        return sum(1 for _ in packed(zip(order, sizes[order], strict=True), length))
 
     def state(self):
         """Where it is: what JSON can hold, for `restore`."""

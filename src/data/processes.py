@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 
 _function = None  # what a process was started for
 
@@ -15,6 +16,29 @@ def cores():
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Hold the lock file `path`, as long as this process lives; gives None.
+
+    Where another process holds it, gives which one that is. Where there are no such locks, as on
+    Windows, nothing is kept apart.
+    """
+    with open(path, 'a+', encoding='utf-8') as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass
+        except OSError:
+            file.seek(0)
+            yield file.read().strip() or 'another process'
+            return
+        file.truncate(0)
+        print(f'process {os.getpid()} on {socket.gethostname()}', file=file, flush=True)
+        yield None
 
 
 def in_order(function, arguments, num_proc):
