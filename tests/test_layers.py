@@ -17,7 +17,7 @@ SRC = ROOT / 'src'
 # Rooms with their files, and the files that are in none. Each imports only from what stands before
 # it, in this list and in its room.
 ORDER = """
-    command_line: invocation escaping names signature flags
+    command_line: invocation escaping quiet names signature flags
     encoder
     data: processes foreign_bytes text_files delimited json_rows tables dataset_config token_files
         packing

@@ -19,7 +19,7 @@ import sys
 import tempfile
 
 from .. import encoder
-from ..command_line import flags
+from ..command_line import flags, quiet
 from ..model_files import model_directory
 from ..sampling import backends, litert
 
@@ -60,7 +60,8 @@ def export(config):
         OSError: the file could not be written; what was there before is still there.
     """
     directory = model_directory.find(config.model_name, config.models_dir)
-    from ..model_files import checkpoint  # here: a wrong name is refused before TensorFlow loads
+    quiet.import_tensorflow()  # here: a wrong name is refused before it loads
+    from ..model_files import checkpoint
 
     hparams = checkpoint.read_hparams(directory)
     if config.format == 'litert':

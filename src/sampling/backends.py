@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 
-from ..command_line import invocation
+from ..command_line import invocation, quiet
 from ..model_files import model_directory
 from . import litert, sample_numpy
 
@@ -78,7 +78,8 @@ def _nothing_for_litert(directory, prefix, adapters, engine, dtype):
 
 
 def _tensorflow(directory, prefix, adapters, dtype):
-    import tensorflow as tf  # here, because it takes longer than everything else
+    quiet.import_tensorflow()  # here, because it takes longer than everything else
+    import tensorflow as tf
 
     from .. import model
     from ..gradients import lora
