@@ -6,6 +6,7 @@ import numbers
 import os
 import signal
 import sys
+import threading
 
 from . import escaping, names, signature
 
@@ -175,20 +176,53 @@ def run(main, *arguments):
 
     Text goes in and out as UTF-8, whatever the terminal's settings; TensorFlow's remarks about
     the machine are left out, and so is Keras, which nothing here uses: it would take 0.7 s and
-    50 MB to import.
+    50 MB to import. A terminal that is closed ends it as SIGTERM does, and what it has opened is
+    cleaned up.
     """
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')  # a package of its own; TensorFlow needs none
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        stream.reconfigure(encoding='utf-8', errors='surrogateescape')
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and clean up
+    _open_streams()
+    before = {number: signal.getsignal(number) for number in _endings()}
+    for number in before:
+        signal.signal(number, _end)
     try:
         return main(*arguments)
     except BrokenPipeError:  # whoever read our output has had enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (ValueError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(escaping.printable(str(error)))
+    except MemoryError:
+        sys.exit('The memory is not enough for this')
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+    finally:
+        for number, handler in before.items():  # a notebook goes on behind `%run`
+            signal.signal(number, handler)
+
+
+def _open_streams():
+    """Let stdin, stdout and stderr be UTF-8, and nothing at all where they are closed."""
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:  # else the next file would be written to as stdout
+                os.dup2(nothing, number)
+                os.close(nothing)
+            mode = 'w' if number else 'r'
+            setattr(sys, name, open(number, mode, encoding='utf-8', closefd=False))
+        elif hasattr(getattr(sys, name), 'reconfigure'):  # a notebook's has not
+            getattr(sys, name).reconfigure(encoding='utf-8', errors='surrogateescape')
+
+
+def _endings():
+    """The signals that end a program, which it then does in order; none in a thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    numbers = [getattr(signal, name, None) for name in ('SIGTERM', 'SIGHUP')]
+    return [n for n in numbers if n and signal.getsignal(n) != signal.SIG_IGN]  # as by nohup
+
+
+def _end(number, frame):
+    sys.exit(128 + number)

@@ -7,6 +7,7 @@ what it wrote is shown.
 
 import contextlib
 import glob
+import logging
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ def import_tensorflow():
         import tensorflow as tf
 
         found = tf.config.list_physical_devices('GPU')
+    logging.getLogger('tensorflow').setLevel(logging.ERROR)  # each new shape is traced: so be it
     if not found and has_gpu():
         show(written)
         print('There is a GPU, and TensorFlow does not see it: see above', file=sys.stderr)

@@ -1,6 +1,13 @@
 import dataclasses
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
 
 import pytest
+from conftest import ROOT
 
 from src.command_line import flags
 
@@ -184,3 +191,59 @@ def test_help_of_a_function_is_whole_and_fits_a_terminal(monkeypatch, capsys):
     assert not stop.value.code and max(map(len, printed.splitlines())) <= 80
     assert 'what it is, on two lines (default: x)' in printed and '--nostream' in printed
     assert 'GROUP' not in printed and ' -s' not in printed
+
+
+CLOSED = """
+import os, sys
+from src.command_line import flags
+def main():
+    with open(sys.argv[1], 'w') as file:
+        print(1), print(2, file=sys.stderr), os.write(1, b'3'), sys.stdin.read()
+        file.write(str(file.fileno() > 2))
+flags.run(main)
+"""
+
+
+@pytest.mark.parametrize('redirection', ['<&-', '>&-', '2>&-', '<&- >&-', '>&- 2>&-', '<&- 2>&-'])
+def test_closed_streams_are_nothing(tmp_path, redirection):
+    (tmp_path / 'program.py').write_text(CLOSED)
+    command = f'"$0" "$1/program.py" "$1/file" {redirection}'
+    result = subprocess.run(
+        ['bash', '-c', command, sys.executable, tmp_path],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=60,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert result.returncode == 0 and 'Traceback' not in result.stderr
+    assert (tmp_path / 'file').read_text() == 'True'
+
+
+def test_a_notebooks_streams_and_signals_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr('sys.stdout', io.StringIO())  # it has no reconfigure, like OutStream
+    before = signal.getsignal(signal.SIGTERM)
+    assert flags.run(lambda: signal.getsignal(signal.SIGTERM)) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+    found = []
+    thread = threading.Thread(target=lambda: found.append(flags.run(lambda: 7)))
+    thread.start()
+    thread.join()
+    assert found == [7]
+
+
+@pytest.mark.parametrize('error', [ValueError('in \x1b[2J.txt'), OSError('in \x1b[2J.txt')])
+def test_names_in_messages_give_a_terminal_no_orders(error):
+    def fails():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        flags.run(fails)
+    assert stop.value.code == r'in \x1b[2J.txt'
+
+
+def test_a_closed_terminal_ends_a_program_but_not_behind_nohup():
+    code = (
+        'import signal, os, time, sys; from src.command_line import flags; '
+        'flags.run(lambda: (os.kill(os.getpid(), signal.SIGHUP), time.sleep(0.1)))'
+    )
+    for ignored, expected in (('', 128 + signal.SIGHUP), ("trap '' HUP;", 0)):
+        command = ['bash', '-c', f'{ignored} "{sys.executable}" -c "{code}"']
+        assert subprocess.run(command, cwd=ROOT, timeout=60).returncode == expected
