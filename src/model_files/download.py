@@ -46,6 +46,8 @@ DATA_SIZES = {
 ERROR_PAGES = (b'<?xml', b'<!doc', b'<html', b'<erro')  # the beginnings of
 
 BASE_URL = 'https://openaipublic.blob.core.windows.net/gpt-2/'
+LARGEST = 2**28  # bytes of a file of an unknown model: 256 MiB, and
+LARGEST_DATA = 2**35  # 32 GiB of weights
 CHUNK = 2**16  # bytes: as much may be lost when a connection is cut
 SIZES = ', '.join(model_directory.SIZES)
 WAITS = (1, 2, 4, 8)  # seconds between attempts of which none got any further
@@ -154,10 +156,18 @@ def attempt(url, path, part, sha256, size):
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             check_status(url, response)
             start = start if response.status_code == 206 else 0
-            total = total_of(response, start)
+            total, most = total_of(url, response, start), largest(path)
+            if total and total > most:
+                raise OSError(f'{url} would have {total} bytes; it should have {most} at most')
             if is_whole(path, total, response):
                 return
-            receive(response, part, start, total, f'Fetching {os.path.basename(path)}')
+            receive(response, part, start, total, most)
+    except requests.exceptions.SSLError as error:
+        reason = f'the certificate of the server is refused: {reason_of(error)}'
+        raise OSError(f'{url}: {reason}') from None
+    except requests.exceptions.ProxyError as error:
+        reason = f'the proxy that https_proxy or http_proxy names fails: {reason_of(error)}'
+        raise OSError(f'{url}: {reason}') from None
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
         raise CutOff(f'{url} cannot be reached, or was cut off') from None
     except requests.RequestException as error:
@@ -199,9 +209,11 @@ def check_status(url, response):
             raise OSError(f'{url} sends another part of the file than it was asked for')
 
 
-def total_of(response, start):
+def total_of(url, response, start):
     """The bytes of the whole file, or None where the server does not say."""
     length = response.headers.get('Content-Length')
+    if length and not re.fullmatch('[0-9]+', length):
+        raise OSError(f'{url} tells a Content-Length of {length!r}')
     return start + int(length) if length and 'Content-Encoding' not in response.headers else None
 
 
@@ -210,16 +222,28 @@ def is_whole(path, total, response):
     return os.path.exists(path) and size_of(path) == total and md5_agrees(path, response)
 
 
-def receive(response, part, start, total, description):
+def largest(path):
+    """How many bytes a file of an unknown model may have."""
+    return LARGEST_DATA if os.path.basename(path) == DATA else LARGEST
+
+
+def reason_of(error):
+    """The last of the errors that one was made of, in a line."""
+    reason = error.args[0] if error.args else error
+    return str(getattr(reason, 'reason', reason)).partition('\n')[0]
+
+
+def receive(response, part, start, total, most):
+    """Write what comes behind the first `start` bytes of `part`, up to `most`."""
     if not start:
         forget(part)
     etag = response.headers.get('ETag', '')
     if etag and not etag.startswith('W/'):  # a weak one does not promise the same bytes
         with open(f'{part}.etag', 'w', encoding='latin-1') as file:
             file.write(etag)
-    bar = tqdm.tqdm(
-        desc=description, total=total, initial=start, ncols=100, unit='B', unit_scale=True
-    )
+    name = os.path.basename(part).removesuffix('.part')
+    options = {'ncols': 100, 'unit': 'B', 'unit_scale': True}
+    bar = tqdm.tqdm(desc=f'Fetching {name}', total=total, initial=start, **options)
     with bar, open(part, 'r+b' if start else 'wb') as file:
         file.seek(start)
         for chunk in response.iter_content(CHUNK):
@@ -229,6 +253,11 @@ def receive(response, part, start, total, description):
             except OSError as error:
                 raise OSError(f'{part} cannot be written: {error.strerror}') from None
             bar.update(len(chunk))
+            if file.tell() > most:
+                break
+    if size_of(part) > most:
+        forget(part)
+        raise OSError(f'{response.url} has more than {most} bytes; nothing of it was kept')
 
 
 def problem_with(part, response, sha256, size):

@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+import requests
 from conftest import ROOT
 
 from src.model_files import download
@@ -45,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = fault.get('body', body)
         self.send_response(status)
         if not fault.get('no length'):
-            self.send_header('Content-Length', str(len(body)))
+            self.send_header('Content-Length', fault.get('length', str(len(body))))
         if status == 206:
             self.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}')
         if etag:
@@ -300,3 +301,36 @@ def test_killed_half_way_it_goes_on(server, tmp_path, number):
     assert run(tmp_path, '--base_url', server.url, 'mine').returncode == 0
     assert contents(directory) == FILES
     assert server.sent[DATA] == len(FILES[DATA]) + 1  # no more than the last byte came twice
+
+
+@pytest.mark.parametrize(
+    'fault, complaint',
+    [
+        ({'length': '-5'}, "tells a Content-Length of '-5'"),
+        ({'length': '9' * 18}, f'would have {"9" * 18} bytes; it should have 6000 at most'),
+        ({'no length': True, 'body': b'x' * 9_000_000}, 'has more than 6000 bytes; nothing of it'),
+    ],
+)
+def test_an_endless_file_of_an_unknown_model_ends(
+    server, get, tmp_path, monkeypatch, fault, complaint
+):
+    monkeypatch.setattr(download, 'LARGEST', 6000)
+    server.faults = {'encoder.json': [fault] * 5}
+    with pytest.raises(OSError, match=complaint):
+        get()
+    assert not list(tmp_path.glob('models/mine/encoder.json*'))
+
+
+def test_certificates_and_proxies_are_named(server, get, monkeypatch):
+    monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')
+    monkeypatch.delenv('no_proxy', raising=False)
+    monkeypatch.delenv('NO_PROXY', raising=False)
+    with pytest.raises(OSError, match='the proxy that https_proxy or http_proxy names fails: .+'):
+        get()
+
+    def refused(*_, **__):
+        raise requests.exceptions.SSLError('certificate verify failed: self-signed certificate')
+
+    monkeypatch.setattr(requests, 'get', refused)
+    with pytest.raises(OSError, match='certificate of the server is refused: certificate verify'):
+        get()
