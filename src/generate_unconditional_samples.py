@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 
-from .command_line import flags
+from .command_line import escaping, flags
 from .model_files import model_directory
 from .sampling import sample_config
 
@@ -76,12 +76,16 @@ def sample_model(
     options = {'length': length, 'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
     options |= {'seed': seed, 'nsamples': nsamples or (1 if prefix_file else 0)}
     sample_config.check(batch_size=batch_size, **options)
+    if type(logprobs) is not int or logprobs < 0:
+        raise ValueError(f'logprobs is {logprobs!r}; it must be a whole number, 0 or more')
     if logprobs and not out:
         raise ValueError('logprobs are written to a file; give --out samples.jsonl as well')
     if stream and (out or prefix_file):
         raise ValueError('stream shows samples of one prefix on the terminal; leave out --stream')
     if out and os.path.exists(out):
         raise ValueError(f'{out} is there already; give another --out')
+    if out and not os.path.isdir(os.path.dirname(out) or os.curdir):
+        raise ValueError(f'there is no folder to write {out} into; make it first')
     prompts = prefixes(prefix, prefix_file)
     from .sampling import generation  # here, so that what cannot be is refused at once
 
@@ -112,21 +116,19 @@ def show(samples):  # each of them in pieces
     for number, pieces in enumerate(samples, 1):
         print('=' * 40 + f' SAMPLE {number} ' + '=' * 40)
         for piece in pieces:
-            print(piece, end='', flush=True)
+            print(escaping.shown(piece), end='', flush=True)
         print(flush=True)
 
 
 def prefixes(prefix, prefix_file):
     """A list of texts, or of None where a sample shall begin from nothing."""
     if prefix_file:
-        with open(prefix_file, encoding='utf-8') as file:
-            lines = [line.rstrip('\n') for line in file if line.strip()]
+        lines = [line for line in sample_config.read_text(prefix_file).split('\n') if line.strip()]
         if not lines:
             raise ValueError(f'{prefix_file} has no line that is a prefix')
         return lines
     if prefix and prefix.startswith('FILE:'):
-        with open(prefix.removeprefix('FILE:'), encoding='utf-8') as file:
-            prefix = file.read()
+        prefix = sample_config.read_text(prefix.removeprefix('FILE:'))
     return [prefix or None]
 
 
@@ -136,8 +138,12 @@ def new_file(path):
         file = open(path, 'x', encoding='utf-8', errors='surrogateescape')
     except FileExistsError:
         raise ValueError(f'{path} is there already; give another --out') from None
-    with file:
-        yield file
+    try:
+        with file:
+            yield file
+    finally:
+        if not os.path.getsize(path):  # nothing came of it
+            os.remove(path)
 
 
 def main():

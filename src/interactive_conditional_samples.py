@@ -15,9 +15,9 @@ if (
 import contextlib
 import sys
 
-from .command_line import flags
+from .command_line import escaping, flags
 from .model_files import model_directory
-from .sampling import sample_config
+from .sampling import litert, sample_config
 
 
 def interact_model(
@@ -73,7 +73,11 @@ def interact_model(
     loaded = generation.load(model_name, models_dir, adapters, engine, dtype)
     if stream is None:
         stream = sys.stdout.isatty() and not config.num_beams
+    compiled = isinstance(loaded.lm, litert.LiteRT) or not sys.stderr.isatty()
     while prompt := ask():
+        if not compiled:
+            print('Compiling for the first text; later ones come at once', file=sys.stderr)
+            compiled = True
         try:
             if stream:
                 texts = generation.streams(loaded, prompt, **options)
@@ -82,10 +86,10 @@ def interact_model(
             for number, text in enumerate(texts, 1):
                 print('=' * 40 + f' SAMPLE {number} ' + '=' * 40)
                 for piece in text if stream else [text]:
-                    print(piece, end='', flush=True)
+                    print(escaping.shown(piece), end='', flush=True)
                 print(flush=True)
         except ValueError as error:
-            print(error, file=sys.stderr)
+            print(escaping.printable(str(error)), file=sys.stderr)
         except KeyboardInterrupt:  # of this text, not of the program
             print(flush=True)
         print('=' * 80, flush=True)
@@ -99,6 +103,7 @@ def ask():
     try:
         while not (prompt := input('Model prompt >>> ')):
             print('Prompt should not be empty!')
+        prompt = prompt.removeprefix('\ufeff')  # a byte order mark, of a file that is piped in
         while prompt.endswith('\\'):
             prompt = prompt[:-1] + '\n' + input('... ')
         return prompt

@@ -15,6 +15,8 @@ import time
 
 import pytest
 
+from src.model_files import model_directory
+
 ROOT = pathlib.Path(__file__).parent.parent
 # XLA would compile longer than the steps take, where a tiny model is not to save memory.
 TRAIN = [ROOT / 'train.py', '--model_name', 'tiny', '--dataset', 'text', '--sample_every', 0]
@@ -96,6 +98,7 @@ def test_on_a_terminal_it_streams_and_control_c_ends_the_text_alone(place):
     os.write(terminal, b'All the\\\n')
     wait_for(b'... ')
     os.write(terminal, b'world\n')
+    wait_for(b'Compiling for the first text; later ones come at once')
     wait_for(b'SAMPLE 1')
     wait_for(b'\n')
     while len(seen) < 100:
@@ -134,7 +137,20 @@ def test_prefixes_from_a_file_to_a_new_file(place):
     assert [len(line['tokens']) for line in lines] == [5, 5]
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_marks_and_broken_files_of_prefixes(place):
+    command = [*GENERATE, 'tiny', '--length', 2, '--nsamples', 1, '--include_prefix', 'yes']
+    (place / 'marked').write_bytes('\ufeffAll'.encode())
+    for prefix in (['--prefix', 'FILE:marked'], ['--prefix_file', 'marked']):
+        result = run(place, [*command, *prefix])
+        assert result.stdout.startswith(f'{header(1)}\nAll'), result.stderr
+    (place / 'broken').write_bytes(b'\xe8')
+    result = run(place, [*command, '--prefix', 'FILE:broken'])
+    assert result.returncode == 1 and 'broken is not UTF-8, at byte 0' in result.stderr
+    result = run(place, [*command, '--prefix', 'Ж', '--out', 'new'])
+    assert result.returncode == 1 and not (place / 'new').exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopping_at_the_prompt_is_polite(place, number):
     process = start(place, [*INTERACT, 'tiny'])
     assert process.stdout.read(len('Model prompt >>> ')) == 'Model prompt >>> '
@@ -190,6 +206,14 @@ def test_a_reader_that_leaves_ends_the_samples(place):
         ([*GENERATE, 'tiny', '--logit_bias', '[1]'], 1, 'logit_bias is [1]; it must be like'),
         ([*GENERATE, 'tiny', '--logprobs', 1], 1, 'give --out samples.jsonl as well'),
         ([*GENERATE, 'tiny', '--prefix_file', 'none'], 1, 'No such file'),
+        ([*GENERATE, 'tiny', '--logprobs', 1.5, '--out', 'x'], 1, 'logprobs is 1.5; it must be a'),
+        ([*GENERATE, 'tiny', '--logprobs=-1', '--out', 'x'], 1, 'logprobs is -1; it must be a'),
+        ([*GENERATE, 'tiny', '--logprobs', 'abc', '--out', 'x'], 1, "logprobs is 'abc'; it must"),
+        ([*GENERATE, 'tiny', '--seed', 1.5], 1, 'seed is 1.5; it must be a whole number'),
+        ([*GENERATE, 'tiny', '--out', 'no/x'], 1, 'there is no folder to write no/x into'),
+        ([*GENERATE, 'tiny', '--include_prefix', 'maybe'], 2, 'it must be True or False'),
+        ([*GENERATE, '--prefix', 'All', 'the', 'world'], 2, 'needs quotes, --prefix "All the …"'),
+        ([*INTERACT, '--num_return_sequences', 2], 2, 'it is called --nsamples here'),
         ([*TRAIN, '--bach_size', 2], 2, 'unrecognized arguments: --bach_size 2'),
         ([*TRAIN, '--batch_size', 0], 2, '--batch_size is 0; it must be 1 or more'),
         ([*TRAIN, '--optimizer', 'adagrad'], 2, "invalid choice: 'adagrad'"),
@@ -236,7 +260,7 @@ def test_an_interrupted_run_is_saved_and_goes_on(place, number):
     assert process.returncode == 0
     assert printed.endswith(f'interrupted\nSaving checkpoint/run1/model-{last}\n')
     assert 'Traceback' not in errors
-    result = run(place, [*TRAIN, '--steps', 2])
+    result = run(place, [*TRAIN, '--steps', last + 2])
     assert f'Loading checkpoint checkpoint/run1/model-{last}\n' in result.stdout
     assert steps_of(result.stdout) == [last + 1, last + 2]
 
@@ -247,10 +271,11 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(place):
         time.sleep(0.01)
     process.kill()
     printed, _ = process.communicate(timeout=60)
-    result = run(place, [*TRAIN, '--steps', 1])
-    (saved,) = re.findall(r'Loading checkpoint checkpoint/run1/model-(\d+)', result.stdout)
+    saved = model_directory.latest(place / 'checkpoint' / 'run1').rpartition('-')[2]
+    result = run(place, [*TRAIN, '--steps', saved])
+    assert f'Loading checkpoint checkpoint/run1/model-{saved}\n' in result.stdout
     (resumed,) = steps_of(result.stdout)
-    assert resumed == int(saved) + 1 >= steps_of(printed)[-1] - 2
+    assert resumed == int(saved) >= steps_of(printed)[-1] - 2  # it was saved before that step
     assert not list(place.glob('checkpoint/run1/saving-*'))
 
 
@@ -258,7 +283,7 @@ def test_a_full_disk_at_the_end_is_told_and_loses_nothing(place):
     assert run(place, [*TRAIN, '--steps', 2]).returncode == 0
     before = {path.name: path.read_bytes() for path in (place / 'checkpoint' / 'run1').iterdir()}
     limited = 'ulimit -f 60; exec "$@"'  # no file may outgrow 60 KiB
-    command = ['bash', '-c', limited, 'bash', sys.executable, *map(str, TRAIN), '--steps', '1']
+    command = ['bash', '-c', limited, 'bash', sys.executable, *map(str, TRAIN), '--steps', '3']
     result = subprocess.run(command, timeout=120, **options(place))
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith('checkpoint/run1 could not be written: ')

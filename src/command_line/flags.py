@@ -37,6 +37,10 @@ class _Parser(argparse.ArgumentParser):
         flags = [text.partition('=')[0] for text in self.typed if text.startswith('--')]
         wrong = [flag for flag in flags if flag not in (*known, '--help', '--')]
         meant = names.nearest(wrong[0], known) if wrong else ''
+        if message.startswith('unrecognized arguments') and not wrong:
+            meant = '. What has spaces in it needs quotes around it.'
+        if message.endswith('expected one argument'):
+            meant = '. A value that begins with dashes is typed --flag=value.'
         self.exit(2, f'{self.prog}: {message}{meant or "."} --help explains the flags\n')
 
 

@@ -130,6 +130,24 @@ def _shipped():
     return os.path.join(package, MODELS, SHIPPED)
 
 
+def checkpoint_of(model_name, models_dir=MODELS):
+    """(directory, prefix) of a model as `find` has it, or of one of its checkpoints, run1/model-5.
+
+    Raises ValueError: as `find`, or a directory that has no such checkpoint.
+    """
+    folder, name = os.path.split(str(model_name).removesuffix('.index'))
+    if re.match(r'model[-.]', name) and folder:
+        for directory in (*_namesakes(folder, models_dir), folder):
+            if os.path.isfile(os.path.join(directory, f'{name}.index')):
+                return directory, os.path.join(directory, name)
+            if has(directory, ARCHITECTURE):
+                there = {file.removesuffix('.index') for file in os.listdir(directory)}
+                there = sorted(n for n in there if os.path.isfile(f'{directory}/{n}.index'))
+                raise ValueError(f'{directory} has no {name}; it has {", ".join(there)}')
+    directory = find(model_name, models_dir)
+    return directory, latest(directory)
+
+
 def latest(directory):
     """The prefix of the checkpoint that `directory/checkpoint` names, or None where none is named.
 

@@ -1,5 +1,6 @@
 """What computes the logits: TensorFlow, from a checkpoint; or LiteRT, from what export.py wrote."""
 
+import contextlib
 import importlib.util
 import sys
 
@@ -11,7 +12,7 @@ ENGINES = ('auto', 'tensorflow', 'litert')
 DTYPES = ('float32', 'bfloat16', 'float16', 'int8')
 
 
-def load(directory, adapters=None, engine='auto', dtype=None):
+def load(directory, adapters=None, engine='auto', dtype=None, prefix=None):
     """The model in a directory: a model.GPT2, or a litert.LiteRT. Says on stderr from which file.
 
     Args:
@@ -20,6 +21,7 @@ def load(directory, adapters=None, engine='auto', dtype=None):
             older than the checkpoint, and the package that runs it.
         dtype: of the weights; 'int8' is LiteRT's, 'bfloat16' and 'float16' are TensorFlow's. None
             is float32, or int8 where the only .tflite is of this.
+        prefix: of the checkpoint, where it is not the latest.
 
     Raises:
         ValueError: no such engine, nothing that it could run, or a damaged file.
@@ -27,7 +29,7 @@ def load(directory, adapters=None, engine='auto', dtype=None):
     """
     _require('engine', engine, ENGINES)
     _require('dtype', dtype, (None, *DTYPES))
-    prefix = model_directory.latest(directory)
+    prefix = prefix or model_directory.latest(directory)
     path = None if adapters or engine == 'tensorflow' else _tflite(prefix, dtype)
     if engine == 'auto' and path and not importlib.util.find_spec('ai_edge_litert'):
         print(f'{path} needs a package: {litert.INSTALLATION}', file=sys.stderr)
@@ -115,6 +117,22 @@ def require_tensorflow(lm, option):
         raise ValueError(f'{option} is for the engine tensorflow; load the model with that')
 
 
+@contextlib.contextmanager
+def enough_memory():
+    """Where there is not, the error is a ValueError that says what to lower."""
+    errors = [MemoryError]
+    if 'tensorflow' in sys.modules:
+        errors.append(sys.modules['tensorflow'].errors.ResourceExhaustedError)
+    try:
+        yield
+    except tuple(errors):
+        raise ValueError(
+            'The memory is not enough for this; lower --batch_size, --length or --num_beams, or '
+            'take weights of --dtype bfloat16'
+        ) from None
+
+
+@enough_memory()
 def rows(lm, contexts, length, uniforms, *, controls=None, **options):
     """The sample.Rows of a model, or the sample_numpy.Rows where it is LiteRT's."""
     if isinstance(lm, litert.LiteRT):

@@ -21,7 +21,7 @@ class Controls(sample_config.Controls):
             logits = penalized(logits, tokens, known, self.repetition_penalty)
         if self.bias is not None:
             logits += self.bias
-        if self.no_repeat_ngram:
+        if 0 < self.no_repeat_ngram <= tokens.shape[1]:  # else no text is as long
             logits = without(logits, *repeating(tokens, known, self.no_repeat_ngram))
         if self.banned is not None:
             logits = without(logits, *completing(tokens, known, self.banned))

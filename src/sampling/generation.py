@@ -8,6 +8,7 @@ for text in generation.generate(gpt2, 'The secret of', length=40, top_k=40, seed
 
 import dataclasses
 import itertools
+import time
 import typing
 
 import numpy as np
@@ -18,7 +19,9 @@ from ..model_files import model_directory
 from . import backends, sample_config, sample_numpy
 from .sample_config import PLAIN
 
+PATIENCE = 0.3  # seconds that Ctrl-C may wait for the tokens that are being drawn
 STEPS = 4  # tokens between two looks for a text that ends a sample,
+MOST_TOKENS = 10**8  # that are worked on at once; each has 20 bytes
 LONG_STEPS = 64  # or, where none does, at the keyboard
 
 
@@ -45,9 +48,9 @@ def load(
 
     Raises ValueError: no such model, or files that are damaged or do not fit together.
     """
-    directory = model_directory.find(model_name, models_dir)
+    directory, prefix = model_directory.checkpoint_of(model_name, models_dir)
     enc = encoder.get_encoder('', directory)
-    lm = backends.load(directory, adapters, engine, dtype)
+    lm = backends.load(directory, adapters, engine, dtype, prefix)
     model_directory.require_vocabulary(directory, enc.decoder, lm.hparams.n_vocab)
     return Loaded(lm, enc)
 
@@ -143,7 +146,8 @@ def _pieces(rows, enc, stops):
     """The pieces of the one text of some Rows."""
     begin, shown, more = int(rows.known[0]), 0, True
     while more:
-        more = rows.grow(1)
+        with backends.enough_memory():
+            more = rows.grow(1)
         ids = rows.tokens[0, begin : rows.known[0]].tolist()
         text = enc.decode(ids, complete=not more)
         end = _ends(text, stops)
@@ -178,7 +182,7 @@ def end_of_text(enc):
 
 
 def _context(enc, prompt):
-    ids = [end_of_text(enc)] if prompt is None else enc.encode(prompt)
+    ids = [end_of_text(enc)] if prompt is None else sample_config.ids_of(enc, prompt)
     if not ids:
         raise ValueError('The prompt is empty; a text begins from at least one character')
     return ids
@@ -224,15 +228,21 @@ def _grown(
 ):  # fmt: skip
     """Which context it is, and the ids behind it, of each sample as it is finished.
 
-    A row ends some tokens after `ended(ids)` has become true. A bar shows what takes long.
+    A row ends some tokens after `ended(ids)` has become true. A bar shows what takes long. Ctrl-C
+    ends it as soon as a few tokens are drawn, behind the samples of its batch that are whole.
     """
     numbers, each = _numbers(nsamples), range(len(contexts))
     if nsamples:
-        todo = iter([(i, number) for i in each for number in numbers])
+        todo = ((i, number) for i in each for number in numbers)
     else:
         todo = ((i, number) for number in numbers for i in each)
     if nsamples:
         batch_size = min(batch_size, nsamples * len(contexts))
+    if batch_size * max(lengths) > MOST_TOKENS:
+        raise ValueError(
+            f'{batch_size} texts of {max(lengths)} tokens are too many at once; lower '
+            f'--batch_size or --length: together they may be {MOST_TOKENS}'
+        )
     while some := list(itertools.islice(todo, batch_size)):
         batch = some + some[-1:] * (batch_size - len(some))  # of one size, compiled once
         rows = backends.rows(
@@ -248,16 +258,29 @@ def _grown(
         def said(row, rows=rows, first=first):
             return rows.tokens[row, first[row] : rows.known[row]].tolist()
 
-        total, more = int(sum(rows.end - rows.known)), True
+        total, more, stopped = int(sum(rows.end - rows.known)), True, None
+        steps = STEPS
         with tqdm.tqdm(total=total, unit=' tokens', delay=2, leave=False, disable=None) as bar:
-            while more:
-                more = rows.grow(STEPS if ended else LONG_STEPS)
+            while more and not stopped:
+                begun = time.monotonic()
+                try:
+                    with backends.enough_memory():
+                        more = rows.grow(steps)
+                except KeyboardInterrupt as stop:
+                    stopped = stop
+                if time.monotonic() - begun > PATIENCE:
+                    steps = max(1, steps // 2)
+                elif not ended:
+                    steps = min(2 * steps, LONG_STEPS)
                 for row in range(len(batch)) if ended and more else ():
                     if ended(said(row)):
                         rows.end[row] = rows.known[row]
                 bar.update(int(sum(rows.known)) - sum(first) - bar.n)
         for row, (i, _) in enumerate(some):
-            yield i, said(row)
+            if rows.known[row] >= rows.end[row]:
+                yield i, said(row)
+        if stopped:
+            raise stopped
 
 
 def _numbers(nsamples):
@@ -270,6 +293,8 @@ def _searched(loaded, contexts, lengths, num_beams, nsamples=0, **_):
 
     for i, (context, length) in enumerate(zip(contexts, lengths, strict=True)):
         end = loaded.encoder.encoder.get(encoder.END_OF_TEXT)
-        beams = beam.beam_search(loaded.lm, context, length=length, num_beams=num_beams, end=end)
+        options = {'length': length, 'num_beams': num_beams, 'end': end}
+        with backends.enough_memory():
+            beams = beam.beam_search(loaded.lm, context, **options)
         for found in beams[: nsamples or None]:
             yield i, found.tokens

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import numbers
 import os
+import re
 import sys
 import typing
 
@@ -13,6 +14,9 @@ from .. import encoder
 from ..command_line import flags
 from ..command_line.flags import flag
 
+SHOWN = 60  # characters of what was typed, in a message
+LARGEST_BIAS = 1e6  # logits are far smaller
+MOST_BEAMS = 1000  # each has a past of its own
 ANY = -1  # in place of a token: whatever it is
 
 
@@ -50,6 +54,8 @@ class SampleConfig:
             if isinstance(getattr(self, name), kinds):
                 object.__setattr__(self, name, json.dumps(getattr(self, name)))
         flags.check(self)
+        if self.num_beams > MOST_BEAMS:
+            raise ValueError(f'num_beams is {self.num_beams}; it must be {MOST_BEAMS} or less')
         drawn = (
             self.no_repeat_ngram,
             self.suppress_endoftext,
@@ -62,42 +68,46 @@ class SampleConfig:
                 ' repetition_penalty, no_repeat_ngram, suppress_endoftext, bad_words_file and '
                 'logit_bias'
             )
+        if self.bad_words_file:
+            read_text(self.bad_words_file)
         self.stops()
         self.biases()  # so that a mistake is told at once
 
     def stops(self):
-        """All texts that end a sample, a list."""
+        """All texts that end a sample, a list. Outside of JSON too, \\n is a line break."""
         stop = self.stop
         if stop.startswith('['):
             stop = _json('stop', stop)
             if not all(isinstance(text, str) for text in stop):
                 raise ValueError(f'stop is {self.stop}; a JSON list of texts has them in quotes')
         else:
-            stop = [stop]
-        return [text for text in [*stop, self.truncate] if text]
+            stop = [_typed(stop)]
+        return [text for text in [*stop, _typed(self.truncate)] if text]
 
     def biases(self):
         """{text: number}."""
         biases = _json('logit_bias', self.logit_bias) if self.logit_bias else {}
         numbers = isinstance(biases, dict) and all(
-            isinstance(bias, int | float) for bias in biases.values()
+            _is(float, bias) and abs(bias) <= LARGEST_BIAS for bias in biases.values()
         )
         if not numbers:
-            raise ValueError(f'logit_bias is {self.logit_bias}; it must be like \'{{" the": -2}}\'')
+            raise ValueError(
+                f'logit_bias is {self.logit_bias[:SHOWN]}; it must be like \'{{" the": -2}}\', '
+                f'with numbers of {-LARGEST_BIAS:g} to {LARGEST_BIAS:g}'
+            )
         return biases
 
     def controls(self, enc, n_vocab):
         """What changes the logits, or None if nothing does."""
         bias = np.zeros(n_vocab, np.float32)
         for text, number in self.biases().items():
-            bias[enc.encode(text)] += number
+            bias[_biased(enc, text, n_vocab)] += number
         if self.suppress_endoftext and encoder.END_OF_TEXT in enc.encoder:
             bias[enc.encoder[encoder.END_OF_TEXT]] = -np.inf
         banned = []
         if self.bad_words_file:
-            with open(self.bad_words_file, encoding='utf-8') as file:
-                words = [line.strip() for line in file if line.strip()]
-            banned = [enc.encode(space + word) for word in words for space in ('', ' ')]
+            words = filter(None, map(str.strip, read_text(self.bad_words_file).split('\n')))
+            banned = [ids_of(enc, space + word) for word in words for space in ('', ' ')]
         if self.repetition_penalty == 1 and not (self.no_repeat_ngram or bias.any() or banned):
             return None
         penalty = self.repetition_penalty
@@ -129,11 +139,42 @@ def phrases(lists):
     return np.array([[ANY] * (longest - len(ids)) + list(ids) for ids in lists], np.int32)
 
 
+def ids_of(enc, text):
+    """The ids of a text in which `<|endoftext|>` is the token, as in a dataset; a list."""
+    if encoder.END_OF_TEXT in text:
+        return enc.encode_to_numpy(text).tolist()
+    return enc.encode(text)
+
+
+def _biased(enc, text, n_vocab):
+    """The ids of a key of logit_bias: a number is the id itself, as in OpenAI's API."""
+    if not re.fullmatch('[0-9]{1,9}', text):
+        return ids_of(enc, text)
+    if int(text) >= n_vocab:
+        raise ValueError(f'logit_bias has the id {text}; the model has 0 to {n_vocab - 1}')
+    return [int(text)]
+
+
+def read_text(path):
+    """The text of a small file, without a byte order mark. Raises ValueError: it is not UTF-8."""
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is not UTF-8, at byte {error.start}; save it in the encoding UTF-8'
+        ) from None
+
+
+def _typed(text):
+    return text.replace('\\n', '\n').replace('\\t', '\t')
+
+
 def _json(name, text):
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f'{name} is {text}, which is not JSON: {error}') from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f'{name} is {text[:SHOWN]}, which is not JSON: {error}') from None
 
 
 PLAIN = SampleConfig()
@@ -148,6 +189,7 @@ OPTIONS = {
     'top_p': (float, 0, 1),
     'seed': (int, 0, np.inf),
 }
+MOST = {'length': 10**7, 'batch_size': 10**4}  # what memory could hold, with a token of 20 bytes
 
 # {what another program calls it: what it is called here}, the flags of the two scripts.
 ELSEWHERE = {
@@ -185,10 +227,12 @@ def check(**options):
             continue
         kind, least, most = OPTIONS[name]
         values = value if name == 'seed' and isinstance(value, list | tuple) else [value]
-        if not all(_is(kind, each) and least <= each <= most for each in values):
+        if not all(_is(kind, each) and least <= each <= most and each < np.inf for each in values):
             what = 'a whole number' if kind is int else 'a number'
             span = f'{least} or more' if most == np.inf else f'{least} to {most}'
-            raise ValueError(f'{name} is {value!r}; it must be {what}, {span}')
+            raise ValueError(f'{name} is {_short(value)!r}; it must be {what}, {span}')
+        if name in MOST and value > MOST[name]:
+            raise ValueError(f'{name} is {value}; it must be {MOST[name]} or less')
 
 
 def models_dir_in_place_of_top_p(top_p, models_dir):
@@ -201,6 +245,10 @@ def models_dir_in_place_of_top_p(top_p, models_dir):
         print(f'{top_p} is in the place of top_p, and taken as models_dir', file=sys.stderr)
         return 1, top_p
     return top_p, models_dir
+
+
+def _short(value):
+    return value[:SHOWN] if isinstance(value, str) else value
 
 
 def _is(kind, value):

@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 from src.command_line import escaping
@@ -15,3 +17,11 @@ from src.command_line import escaping
 )
 def test_a_terminal_gets_no_orders(text, shown):
     assert escaping.printable(text) == (text if shown is None else shown)
+
+
+@pytest.mark.parametrize('terminal', [True, False])
+def test_files_and_pipes_get_the_text_as_it_is(monkeypatch, terminal):
+    stdout = io.StringIO()
+    stdout.isatty = lambda: terminal
+    monkeypatch.setattr('sys.stdout', stdout)
+    assert escaping.shown('\x1b[2J') == (r'\x1b[2J' if terminal else '\x1b[2J')

@@ -63,6 +63,8 @@ def test_flags_of_a_class_below_come_last(capsys):
         (['here'], 'required: --needed'),
         (['here', '--needed', 'x', '--sise', '4'], 'unrecognized arguments: --sise'),
         (['here', '--need', 'x'], 'required: --needed'),
+        (['my', 'drive', '--needed', 'x'], 'arguments: drive. What has spaces in it needs quotes'),
+        (['here', '--needed', '--x'], 'that begins with dashes is typed --flag=value'),
         (['here', '--needed', 'x', '--size', 'many'], "invalid int value: 'many'"),
         (['here', '--needed', 'x', '--size', '10'], '--size is too large'),
     ],

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from src import model, sample
-from src.sampling import generation, sample_config, token_logprobs
+from src.sampling import generation, sample_config, sample_numpy, token_logprobs
 
 LIMITS = [
     ({'nsamples': -1}, 'nsamples is -1; it must be a whole number, 0 or more'),
@@ -242,3 +242,77 @@ def test_beams_come_best_first_and_one_is_the_greedy_text(loaded):
     assert len(texts(loaded, length=8, nsamples=2, config=config(num_beams=3))) == 2
     with pytest.raises(ValueError, match='leave out what changes that'):
         config(num_beams=2, no_repeat_ngram=3)
+
+
+def test_a_million_million_samples_begin_at_once(loaded):
+    many = generation.generate(loaded, ['Good', 'a'], nsamples=10**12, length=2)
+    assert len([next(many) for _ in range(3)]) == 3
+    with pytest.raises(ValueError, match='10000 texts of 1000000 tokens are too many at once; low'):
+        next(generation.generate(loaded, nsamples=10**12, batch_size=10**4, length=10**6))
+
+
+@pytest.mark.parametrize(
+    'error', [MemoryError(), tf.errors.ResourceExhaustedError(None, None, 'x')]
+)
+def test_too_little_memory_says_what_to_lower(loaded, monkeypatch, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(sample.Rows, 'grow', fails)
+    with pytest.raises(ValueError, match='^The memory is not enough for this; lower --batch_size'):
+        texts(loaded, length=2)
+    with pytest.raises(ValueError, match='^The memory is not enough for this; lower --batch_size'):
+        list(generation.stream(loaded, 'Good', length=2))
+
+
+def test_endoftext_in_a_prompt_is_the_token_as_in_a_dataset(loaded):
+    (said,) = generation.samples(loaded, 'a<|endoftext|>', length=1)
+    assert said.context == [*loaded.encoder.encode('a'), generation.end_of_text(loaded.encoder)]
+
+
+def test_ngrams_longer_than_any_text_forbid_nothing(loaded):
+    plain = texts(loaded, seed=1, length=40)
+    assert texts(loaded, seed=1, length=40, config=config(no_repeat_ngram=200)) == plain
+
+
+class Slow:
+    """As a model of LiteRT that says one token, and is interrupted at one of its steps."""
+
+    hparams = model.HParams(1024, n_ctx=64, n_embd=1, n_head=1, n_layer=1)
+
+    def __init__(self, interrupted_at):
+        self.steps, self.interrupted_at = 0, interrupted_at
+
+    def start(self, tokens):
+        return self.step(tokens[-1])
+
+    def step(self, token):
+        self.steps += 1
+        if self.steps == self.interrupted_at:
+            raise KeyboardInterrupt
+        return np.eye(1024, dtype=np.float32)[70]
+
+
+def test_samples_that_are_whole_when_it_is_interrupted_are_not_lost(small, monkeypatch):
+    monkeypatch.setattr(generation.backends, 'rows', sample_numpy.Rows)
+    samples = generation.samples(
+        generation.Loaded(Slow(interrupted_at=25), small), 'a', nsamples=9, batch_size=5, length=10
+    )
+    assert [len(next(samples).ids) for _ in range(2)] == [10, 10]
+    with pytest.raises(KeyboardInterrupt):
+        next(samples)
+
+
+def test_slow_tokens_are_drawn_few_at_once_so_that_control_c_is_heard(loaded, monkeypatch):
+    asked, grow = [], sample.Rows.grow
+    clock = iter(range(10**6))  # each call takes a second
+    monkeypatch.setattr(generation.time, 'monotonic', lambda: next(clock))
+    monkeypatch.setattr(
+        sample.Rows, 'grow', lambda self, number: asked.append(number) or grow(self, number)
+    )
+    texts(loaded, length=9, seed=1)
+    assert asked[:3] == [4, 2, 1] and set(asked[3:]) == {1}
+    monkeypatch.setattr(generation.time, 'monotonic', lambda: 0)
+    asked.clear()
+    texts(loaded, length=200, seed=1)
+    assert asked == [4, 8, 16, 32, 64, 64, 64]
