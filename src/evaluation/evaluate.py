@@ -4,6 +4,15 @@ The loss of a text is the mean over its tokens, all but the first, of -log p in 
 tokens before them as far as the model's window reaches (Radford et al. 2019, section 3.1).
 """
 
+if not __package__:  # started by its path: belong to the package all the same
+    import importlib.util
+    import os
+    import sys
+
+    sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..')))
+    __spec__ = importlib.util.find_spec('src.evaluation.evaluate')
+    __package__ = __spec__.parent
+
 import dataclasses
 import json
 import math
@@ -232,3 +241,7 @@ def tokens_of(loaded, question):
             f'window of {n_ctx}, so that there is a context'
         )
     return context[-room:], choices
+
+
+if __name__ == '__main__':
+    flags.run(main)

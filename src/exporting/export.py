@@ -8,12 +8,22 @@ tokens [batch, sequence] int32 of any batch and sequence:
     all                logits [batch, sequence, vocab], for the token after each
 """
 
+if not __package__:  # started by its path: belong to the package all the same
+    import importlib.util
+    import os
+    import sys
+
+    sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..')))
+    __spec__ = importlib.util.find_spec('src.exporting.export')
+    __package__ = __spec__.parent
+
 import contextlib
 import copy
 import dataclasses
 import glob
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -59,7 +69,7 @@ def export(config):
         ValueError: no such model, a damaged checkpoint, or a model too large for the format.
         OSError: the file could not be written; what was there before is still there.
     """
-    directory = model_directory.find(config.model_name, config.models_dir)
+    directory, prefix = model_directory.checkpoint_of(config.model_name, config.models_dir)
     quiet.import_tensorflow()  # here: a wrong name is refused before it loads
     from ..model_files import checkpoint
 
@@ -68,7 +78,6 @@ def export(config):
         require_room(hparams, config.dtype)
     ids = encoder.get_encoder('', directory).decoder
     model_directory.require_vocabulary(directory, ids, hparams.n_vocab)
-    prefix = model_directory.latest(directory)
     print('Loading checkpoint', prefix, file=sys.stderr)
     date = _date(f'{prefix}.index')  # before it is read: what is saved meanwhile is newer
     params = checkpoint.load(prefix, hparams)
@@ -186,7 +195,11 @@ def _staging(path):
     try:
         yield stage
     except (tf.errors.OpError, OSError) as error:
-        reason = str(error).partition('\n')[0]
+        reason = re.sub(r'{{.*}} |.*; | \[Op:.*', '', str(error).partition('\n')[0])
         raise OSError(f'{path} could not be written: {reason}') from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+if __name__ == '__main__':
+    flags.run(main)

@@ -274,3 +274,16 @@ def test_a_model_that_gives_no_numbers_gives_no_numbers(place, monkeypatch, what
     path = 'text' if what == 'dataset' else 'choices'
     with pytest.raises(ValueError, match='^The logits are NaN, no numbers: the weights are dam'):
         evaluate.evaluate(config(**{what: path}))
+
+
+@pytest.mark.parametrize(
+    'start', [['-m', 'src.evaluation.evaluate'], ['src/evaluation/evaluate.py']]
+)
+def test_its_file_is_the_command_too(place, start):
+    start = [str(ROOT / word) if word.endswith('.py') else word for word in start]
+    result = subprocess.run(
+        [sys.executable, *start, '--model_name', 'tiny/model.ckpt', '--dataset', 'text'],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith('loss ')

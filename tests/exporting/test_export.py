@@ -195,9 +195,7 @@ def test_an_embedding_of_openais_vocabulary_is_rounded_once(tmp_path):
 
 def test_a_vocabulary_of_another_model_is_not_exported(models_dir):
     shutil.copy(ROOT / 'models' / 'shakespeare' / 'encoder.json', models_dir / 'tiny')
-    with pytest.raises(
-        ValueError, match='has 1024 tokens, .* has 97: they are of two'
-    ):
+    with pytest.raises(ValueError, match='has 1024 tokens, .* has 97: they are of two'):
         export.export(config(models_dir))
 
 
@@ -212,3 +210,22 @@ def test_weights_that_are_no_numbers_are_not_exported(models_dir, monkeypatch):
     monkeypatch.setattr(checkpoint, 'load', diverged)
     with pytest.raises(ValueError, match='model.ckpt: model/wpe has weights that are no finite'):
         export.export(config(models_dir))
+
+
+@pytest.mark.parametrize('start', [['-m', 'src', 'export'], ['src/exporting/export.py']])
+@pytest.mark.parametrize('format', ['litert', 'savedmodel'])
+def test_the_command_at_a_full_disk(models_dir, start, format):
+    """No file may outgrow 20 KiB."""
+    before = files(models_dir)
+    start = [str(ROOT / word) if word.endswith('.py') else word for word in start]
+    command = [sys.executable, *start, '--model_name', 'tiny', '--format', format]
+    result = subprocess.run(
+        ['bash', '-c', 'trap "" XFSZ; ulimit -f 20; exec "$@"', 'bash', *command],
+        cwd=models_dir.parent, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 1
+    loading, error = result.stderr.splitlines()
+    assert loading.startswith('Loading') and ' could not be written: ' in error
+    assert error.startswith('models/tiny/model.ckpt') and '{{' not in error
+    assert files(models_dir) == before
