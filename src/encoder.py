@@ -9,6 +9,7 @@ through tiktoken, or letter by letter, where the vocabulary allows it. A token t
 byte nor made by a merge is special, one id wherever it is in a text; OpenAI's: `<|endoftext|>`.
 """
 
+import array
 import codecs
 import contextlib
 import functools
@@ -60,24 +61,25 @@ def merge(symbols, ranks):
         symbols: the characters of the word, [n].
         ranks: {(first, second): rank}, lower is earlier.
     """
-    symbols = list(symbols)
+    same = {}  # each symbol once: a word may be millions of spaces
+    symbols = [same.setdefault(symbol, symbol) for symbol in symbols]
     end = len(symbols)
-    left, right = list(range(-1, end - 1)), list(range(1, end + 1))  # neighbours still standing
+    left, right = array.array('q', range(-1, end - 1)), array.array('q', range(1, end + 1))
 
-    def rank(i):  # of the pair that begins at i; None where none does
+    def rank(i):  # of the pair of neighbours still standing that begins at i, or None
         return ranks.get((symbols[i], symbols[right[i]])) if 0 <= i and right[i] < end else None
 
-    pairs = [(rank(i), i) for i in range(end) if rank(i) is not None]
+    pairs = [rank(i) * end + i for i in range(end) if rank(i) is not None]  # (rank, i), smaller
     heapq.heapify(pairs)
     while pairs:
-        lowest, _ = pairs[0]
-        merged = []
-        while pairs and pairs[0][0] == lowest:
-            _, i = heapq.heappop(pairs)
+        lowest, merged = pairs[0] // end, []
+        while pairs and pairs[0] // end == lowest:
+            i = heapq.heappop(pairs) % end
             if rank(i) != lowest:  # an earlier merge has taken one of the two
                 continue
             j = right[i]
-            symbols[i], symbols[j] = symbols[i] + symbols[j], None
+            joined = symbols[i] + symbols[j]
+            symbols[i], symbols[j] = same.setdefault(joined, joined), None
             right[i] = right[j]
             if right[i] < end:
                 left[right[i]] = i
@@ -85,7 +87,7 @@ def merge(symbols, ranks):
         for i in merged:
             for begin in (left[i], i):
                 if rank(begin) is not None:
-                    heapq.heappush(pairs, (rank(begin), begin))
+                    heapq.heappush(pairs, rank(begin) * end + begin)
     return [symbol for symbol in symbols if symbol is not None]
 
 
@@ -128,10 +130,9 @@ class Encoder:
         if token in self.cache:
             return self.cache[token]
         word = ' '.join(merge(token, self.bpe_ranks))
-        if len(token) <= LONGEST_CACHED:
-            if len(self.cache) >= CACHE_SIZE:
-                self.cache.clear()
-            self.cache[token] = word
+        if len(self.cache) >= CACHE_SIZE:
+            self.cache.clear()
+        self.cache[token] = word
         return word
 
     def encode(self, text):
@@ -161,8 +162,10 @@ class Encoder:
         bpe_tokens = []
         for match in self.pat.finditer(text):
             token = spelled(match[0])
+            long = len(token) > LONGEST_CACHED
+            parts = merge(token, self.bpe_ranks) if long else self.bpe(token).split()
             try:
-                bpe_tokens.extend(self.encoder[bpe_token] for bpe_token in self.bpe(token).split())
+                bpe_tokens.extend(map(self.encoder.__getitem__, parts))
             except KeyError as error:
                 raise ValueError(self._unknown(match[0], error)) from None
         return bpe_tokens
@@ -200,8 +203,10 @@ class Encoder:
                 f'There is no token {error}; the vocabulary has {len(self.decoder)}, '
                 f'{min(self.decoder)} to {max(self.decoder)}'
             ) from None
+        known = self.byte_decoder  # but somebody's own token may have other characters
+        byte = {c: bytes([known[c]]) if c in known else c.encode(errors='replace') for c in {*text}}
         decoder = codecs.getincrementaldecoder('utf-8')(self.errors)
-        return decoder.decode(bytes(self.byte_decoder[c] for c in text), final=complete)
+        return decoder.decode(b''.join(map(byte.__getitem__, text)), final=complete)
 
     @functools.cached_property
     def _characters(self):
@@ -248,15 +253,8 @@ class Encoder:
 
 
 def without_surrogates(text):
-    """The text with its surrogate pairs joined, and halves that stand alone replaced by U+FFFD.
-
-    Half a pair has no bytes in UTF-8, so no token either.
-    """
-    try:
-        text.encode('utf-8')
-        return text
-    except UnicodeEncodeError:
-        return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+    """The text with surrogate pairs joined, and U+FFFD for halves, which have no bytes in UTF-8."""
+    return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
 
 
 def get_encoder(model_name, models_dir='models'):
@@ -266,22 +264,23 @@ def get_encoder(model_name, models_dir='models'):
         OSError: encoder.json or vocab.bpe cannot be read.
         ValueError: what is in them is not a vocabulary; the message names the file.
     """
-    return Encoder(
-        encoder=_read_encoder(os.path.join(models_dir, model_name, 'encoder.json')),
-        bpe_merges=_read_merges(os.path.join(models_dir, model_name, 'vocab.bpe')),
-    )
+    directory = os.path.join(models_dir, model_name)
+    encoder = _read_encoder(os.path.join(directory, 'encoder.json'))
+    return Encoder(encoder, _read_merges(os.path.join(directory, 'vocab.bpe')))
 
 
 def _read_encoder(path):
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:  # a mark at the beginning is not JSON
             encoder = json.load(file)
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8, or nested too deeply
         raise ValueError(f'{path} is not a vocabulary: {error}') from None
     if not isinstance(encoder, dict) or not encoder:
         raise ValueError(f'{path} is not a vocabulary: it should map tokens to ids')
     if any(type(number) is not int or number < 0 for number in encoder.values()):
         raise ValueError(f'{path} is not a vocabulary: an id must be a whole number from 0')
+    if (last := max(encoder.values())) > 2 * len(encoder) + 2**16:  # each is a row of weights
+        raise ValueError(f'{path} is not a vocabulary: {len(encoder)} tokens have no id {last}')
     if len(set(encoder.values())) < len(encoder):
         raise ValueError(f'{path} is not a vocabulary: two tokens have the same id')
     return encoder
@@ -297,4 +296,4 @@ def _read_merges(path):
     for number, pair in enumerate(merges, 2):
         if len(pair) not in (0, 2):
             raise ValueError(f'{path} is not a list of merges: line {number} should be two tokens')
-    return [pair for pair in merges if pair]
+    return [*filter(None, merges)]

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -319,3 +320,64 @@ def test_a_missing_file_is_named(copied):
     (copied / 'vocab.bpe').unlink()
     with pytest.raises(OSError, match='vocab.bpe'):
         encoder.get_encoder('copied', str(copied.parent))
+
+
+@pytest.mark.parametrize('text', [' ', ' \t', 'ab'])
+def test_a_word_of_millions_needs_little_memory(openais, text):
+    word = text * (300_000 // len(text))
+    tracemalloc.start()
+    ids = openais.encode(word)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 90 * len(word)
+    assert openais.decode(ids) == word
+
+
+def test_a_mark_at_the_beginning_of_a_vocabulary_is_no_json(openais, copied):
+    content = (copied / 'encoder.json').read_bytes()
+    (copied / 'encoder.json').write_bytes(b'\xef\xbb\xbf' + content)
+    assert encoder.get_encoder('copied', str(copied.parent)).encoder == openais.encoder
+
+
+@pytest.mark.parametrize(
+    'content, complaint',
+    [
+        ('[' * 100_000, 'encoder.json is not a vocabulary: maximum recursion depth'),
+        ('{"a":' * 100_000, 'encoder.json is not a vocabulary: maximum recursion depth'),
+        ('{"a": 0, "b": 1000000000}', 'a vocabulary: 2 tokens have no id 1000000000'),
+        ('{"a": 1%s}' % ('0' * 5000), 'encoder.json is not a vocabulary: .*limit'),
+    ],
+)
+def test_vocabularies_that_cannot_be_are_refused(copied, content, complaint):
+    (copied / 'encoder.json').write_text(content)
+    with pytest.raises(ValueError, match=complaint):
+        encoder.get_encoder('copied', str(copied.parent))
+
+
+def test_characters_that_stand_for_no_byte_are_themselves():
+    enc = encoder.Encoder({'a': 0, '東 <b>': 1, '\ud800': 2}, [])
+    assert enc.decode([0, 1, 0, 2]) == 'a東 <b>a?'
+
+
+def test_any_bit_of_a_vocabulary_may_be_wrong(tmp_path):
+    """Nothing but ValueError and OSError comes out, and what is read encodes, or says why not."""
+    made = encoder.Encoder({'a': 0, 'b': 1, 'ab': 2, '<|endoftext|>': 3}, [('a', 'b')])
+    files = {'encoder.json': json.dumps(made.encoder), 'vocab.bpe': '#version: 0.2\na b\n'}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert encoder.get_encoder('', str(tmp_path)).encode('aab') == [0, 2]
+    read = 0
+    for name, text in files.items():
+        for bit in range(8 * len(text)):
+            data = bytearray(text.encode())
+            data[bit // 8] ^= 1 << bit % 8
+            (tmp_path / name).write_bytes(data)
+            try:
+                enc = encoder.get_encoder('', str(tmp_path))
+                enc.decode(list(enc.decoder))
+                read += 1
+                assert enc.encode('aab') == enc.encode_to_numpy('aab').tolist()
+            except (ValueError, OSError) as error:
+                assert '\n' not in str(error)
+        (tmp_path / name).write_text(text)
+    assert read > 50

@@ -109,7 +109,7 @@ TASKS = {'choices': of_choices, 'lambada': of_lambada, 'cbt': of_cbt}
 def _json(where, line):
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{where} is no JSON: {error}') from None
     if not isinstance(record, dict):
         raise ValueError(f'{where} should be a JSON object')

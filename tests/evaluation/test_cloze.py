@@ -74,6 +74,8 @@ def test_cbt_asks_for_the_word_and_the_rest_of_its_sentence(tmp_path):
     'task, text, complaint',
     [
         ('choices', '\nnothing', 'line 2 is no JSON'),
+        ('choices', '[' * 100_000, 'line 1 is no JSON: maximum recursion depth'),
+        ('lambada', '{"text":' * 100_000, 'line 1 is no JSON: maximum recursion depth'),
         ('choices', '[]', 'line 1 should be a JSON object'),
         ('choices', '{"context": "a", "choices": []}', 'should be {"context": a text, "choices"'),
         ('choices', '{"context": "a", "choices": [""]}', 'should be {"context": a text'),
