@@ -19,8 +19,8 @@ SRC = ROOT / 'src'
 ORDER = """
     command_line: invocation escaping quiet names signature flags
     encoder
-    data: processes foreign_bytes text_files delimited json_rows tables dataset_config token_files
-        packing
+    data: processes foreign_bytes text_files delimited json_rows tables dataset_config whole_files
+        token_files packing
     load_dataset
     model
     sample

@@ -6,6 +6,7 @@
     json_rows         .jsonl and .json to records
     tables            rows and lines to texts
     dataset_config    the options of all this
+    whole_files       files that have their names when they are complete
     token_files       tokens to files and back
     packing           many short texts in each window
     processes         several processors at work

@@ -1,4 +1,4 @@
-"""How many processors there are, and a function that is called in several processes."""
+"""How many processors there are, a function called in several processes, and one at a time."""
 
 import collections
 import concurrent.futures
@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 
 _function = None  # what a process was started for
 
@@ -23,22 +24,37 @@ def locked(path):
     """Hold the lock file `path`, as long as this process lives; gives None.
 
     Where another process holds it, gives which one that is. Where there are no such locks, as on
-    Windows, nothing is kept apart.
+    Windows, nothing is kept apart. Whoever holds it may remove it.
     """
-    with open(path, 'a+', encoding='utf-8') as file:
+    file, held = _locked(path)
+    with file:
+        if held:
+            file.seek(0)
+            file.truncate()
+            print(f'process {os.getpid()} on {socket.gethostname()}', file=file, flush=True)
+            yield None
+        else:
+            file.seek(0)
+            yield file.read(200).strip() or 'another process'
+
+
+def _locked(path):
+    """The lock file, open, and whether it is ours."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0)
+    while True:
+        file = open(os.open(path, flags, 0o666), 'a+', encoding='utf-8', errors='replace')
         try:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass
-        except OSError:
-            file.seek(0)
-            yield file.read().strip() or 'another process'
-            return
-        file.truncate(0)
-        print(f'process {os.getpid()} on {socket.gethostname()}', file=file, flush=True)
-        yield None
+        except BlockingIOError:
+            return file, False
+        except (ImportError, OSError):  # this system, or this disk, has none
+            return file, True
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file, True
+        file.close()  # who held it has removed it in the meantime
 
 
 def in_order(function, arguments, num_proc):
@@ -93,6 +109,13 @@ def _interrupts_held():
 def _begin(function):
     global _function
     _function = function
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    """A killed parent tells nobody; its processes would wait for work for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _call(argument):

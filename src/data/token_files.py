@@ -16,9 +16,10 @@ import zipfile
 
 import numpy as np
 
+from . import text_files, whole_files
+
 KINDS = ('.npz', '.npy')
 BLOCK = 2**20  # bytes copied, and tokens checked, at once
-DAMAGE = (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)  # in np.load
 
 
 def chunks_of(pieces):
@@ -41,31 +42,49 @@ def read(path, enc, progress):
     return (_read_npy if path.endswith('.npy') else _read_npz)(path, enc, progress)
 
 
-def _read_npz(path, enc, progress):
+@contextlib.contextmanager
+def _reading(path, kind):
+    """Let nothing but ValueError out: what is damaged may raise nearly anything in NumPy, zipfile
+    and zlib, as SyntaxError, MemoryError or NotImplementedError.
+    """
     try:
-        with open(path, 'rb') as file, np.load(file, allow_pickle=False) as npz:
-            arrays = dict(npz)
-    except DAMAGE as error:
-        raise ValueError(f'{path} is not an .npz file of tokens: {error}') from None
-    for name, tokens in arrays.items():
-        _require_row_of_numbers(f'{path}: {name}', tokens)
-        if tokens.size:
-            _require_ids(f'{path}: {name}', tokens, enc)
-            yield tokens.astype(np.int32 if tokens.min() < 0 else enc.dtype)
+        yield
+    except Exception as error:
+        problem = text_files.shown(str(error) or type(error).__name__)
+        name = text_files.shown(path)
+        raise ValueError(f'{name} is not an {kind} file of tokens: {problem}') from None
+
+
+def _read_npz(path, enc, progress):
+    with open(path, 'rb') as file:
+        with _reading(path, '.npz'):
+            npz = np.load(file, allow_pickle=False)
+            names = npz.files
+            # zipfile does not see a list that has lost members, in the comment of another one.
+            if len(set(names)) < len(names) or any(m.comment for m in npz.zip.infolist()):
+                raise ValueError('its list of arrays is damaged')
+        for name in names:
+            with _reading(path, '.npz'):
+                tokens = npz[name]
+                if not isinstance(tokens, np.ndarray):  # np.load gives what is no array as bytes
+                    raise ValueError(f'{name} is no array')
+            _require_row_of_numbers(f'{path}: {name}', tokens)
+            if tokens.size:
+                _require_ids(f'{path}: {name}', tokens, enc)
+                yield tokens.astype(np.int32 if tokens.min() < 0 else enc.dtype)
     progress.update(os.path.getsize(path))
 
 
 def _read_npy(path, enc, progress):
-    try:
+    with open(path, 'rb') as file, _reading(path, '.npy'):
         tokens = np.load(path, mmap_mode='r', allow_pickle=False)
-        with open(path, 'rb') as file:
+        if tokens.ndim != 1:  # told below
+            lengths = np.array([tokens.size])
+        else:
             file.seek(tokens.offset + tokens.nbytes)
             lengths = np.lib.format.read_array(file) if file.peek(1) else np.array([tokens.size])
-    except DAMAGE as error:
-        raise ValueError(f'{path} is not an .npy file of tokens: {error}') from None
     _require_row_of_numbers(path, tokens)
-    if lengths.ndim != 1 or lengths.sum() != len(tokens):
-        raise ValueError(f'{path} has {len(tokens)} tokens, but its chunks have {lengths.sum()}')
+    _require_lengths(path, lengths, len(tokens))
     for begin in range(0, len(tokens), BLOCK):
         # Read, not mapped: what is mapped counts as memory of this process once it is looked at.
         offset = tokens.offset + begin * tokens.itemsize
@@ -76,11 +95,27 @@ def _read_npy(path, enc, progress):
     yield from (chunk for chunk in chunks if chunk.size)
 
 
+def _require_lengths(path, lengths, total):
+    """Raise ValueError where the lengths of chunks are none, or not those of so many tokens."""
+    name = text_files.shown(path)
+    if lengths.ndim != 1 or lengths.dtype.kind not in 'iu':
+        raise ValueError(
+            f'{name} has an array {lengths.shape} of {lengths.dtype} behind its tokens; lengths of '
+            'chunks are whole numbers in a row'
+        )
+    if lengths.size and not 0 <= lengths.min() <= lengths.max() <= total:
+        raise ValueError(
+            f'{name} has chunks of {lengths.min()} to {lengths.max()} tokens, and {total} in all'
+        )
+    if (chunks := sum(lengths.tolist())) != total:  # as Python's numbers, which have no end
+        raise ValueError(f'{name} has {total} tokens, but its chunks have {chunks}')
+
+
 def _require_row_of_numbers(name, tokens):
     if tokens.ndim != 1 or tokens.dtype.kind not in 'iu':
         raise ValueError(
-            f'{name} is an array {tokens.shape} of {tokens.dtype}; tokens are whole numbers in a '
-            'row'
+            f'{text_files.shown(name)} is an array {tokens.shape} of {tokens.dtype}; tokens are '
+            'whole numbers in a row'
         )
 
 
@@ -90,9 +125,9 @@ def _require_ids(name, tokens, enc):
     ids = tokens if tokens.min() >= 0 else np.maximum(tokens, ~tokens)
     if ids.min() < first or ids.max() > last:
         raise ValueError(
-            f'{name} has tokens from {tokens.min()} to {tokens.max()}, but the vocabulary goes '
-            f'from {first} to {last}. Encode the text with this --model_name, or give the '
-            '--special_tokens of encode.py'
+            f'{text_files.shown(name)} has tokens from {tokens.min()} to {tokens.max()}, but the '
+            f'vocabulary goes from {first} to {last}. Encode the text with this --model_name, or '
+            'give the --special_tokens of encode.py'
         )
 
 
@@ -103,29 +138,11 @@ def write(path, pieces):
 
     Raises:
         OSError: it cannot be written; what had that name before is still there.
-        ValueError: an .npy of tokens of several types.
+        ValueError: an .npy of tokens of several types, or another process is writing it.
     """
-    with _complete(path) as file:
+    with whole_files.complete(path) as file:
         lengths = (_write_npy if path.endswith('.npy') else _write_npz)(file, pieces)
     return sum(lengths), len(lengths)
-
-
-@contextlib.contextmanager
-def _complete(path):
-    """A file to write that will be `path`."""
-    directory, name = os.path.split(os.path.abspath(path))
-    part = os.path.join(directory, f'.{name}.{os.getpid()}.part')  # hidden from files_of
-    try:
-        with open(part, 'wb') as file:
-            yield file
-        os.replace(part, path)
-    except OSError as error:
-        if error.filename or not error.errno:
-            raise
-        raise OSError(error.errno, error.strerror, path) from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(part)
 
 
 def _write_npz(file, pieces):

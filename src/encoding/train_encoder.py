@@ -15,9 +15,10 @@ import tqdm
 
 from .. import encoder, load_dataset
 from ..command_line import flags
-from ..data import text_files, token_files
+from ..data import text_files, token_files, whole_files
 
 VERSION = '#version: 0.2\n'  # the first line of OpenAI's vocab.bpe
+MOST = 2**20  # tokens, for which tokenizers reserves room; four times the largest vocabularies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,8 @@ class TrainEncoderConfig:
         text_files.require_encoding(self.encoding)
         if self.characters == (self.vocab_size is not None):
             raise ValueError('give either --vocab_size or --characters')
+        if self.vocab_size is not None and self.vocab_size > MOST:
+            raise ValueError(f'--vocab_size is {self.vocab_size}; it must be {MOST} or less')
         least = len(_bytes_and(self.special_tokens).encoder)
         if self.vocab_size is not None and self.vocab_size < least:
             raise ValueError(
@@ -138,7 +141,5 @@ def write(directory, files):
                     raise ValueError(f'{path} is there, of another vocabulary; give another --out')
     os.makedirs(directory, exist_ok=True)
     for name, text in files.items():
-        path = os.path.join(directory, name)
-        with open(f'{path}.new', 'w', encoding='utf-8', newline='') as file:
-            file.write(text)
-        os.replace(f'{path}.new', path)
+        with whole_files.complete(os.path.join(directory, name)) as file:
+            file.write(text.encode('utf-8'))

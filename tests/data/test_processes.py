@@ -2,9 +2,12 @@
 
 import itertools
 import os
+import subprocess
+import sys
 import time
 
 import pytest
+from conftest import ROOT
 
 from src.data import processes
 
@@ -44,3 +47,51 @@ def test_what_is_raised_is_raised_here(num_proc):
 def test_a_process_that_is_gone_is_told():
     with pytest.raises(ChildProcessError, match='choose a smaller --num_proc'):
         list(processes.in_order(os._exit, [1] * 9, 2))
+
+
+PROGRAM = """
+import os, time
+from src.data import processes
+
+def identify(argument):
+    print(os.getpid(), flush=True)
+    time.sleep(argument)
+
+if __name__ == '__main__':
+    list(processes.in_order(identify, [0.2] * 10**6, 2))
+"""
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / 'program.py').write_text(PROGRAM)
+    process = subprocess.Popen(
+        [sys.executable, 'program.py'], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )  # fmt: skip
+    seen = set()
+    while len(seen) < 2:
+        seen.add(int(process.stdout.readline()))
+    process.kill()
+    process.communicate()  # ends when nobody can write into it any more
+    deadline = time.monotonic() + 20
+    while any(os.path.exists(f'/proc/{pid}/fd/0') for pid in seen):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_lock_is_held_by_one_and_dies_with_it(tmp_path):
+    path = tmp_path / 'lock'
+    holding = 'import sys\nfrom src.data import processes\nwith processes.locked(sys.argv[1]) as '
+    holding += 'other:\n    print(other, flush=True)\n    sys.stdin.read()'
+    process = subprocess.Popen(
+        [sys.executable, '-c', holding, str(path)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == 'None\n'
+    with processes.locked(str(path)) as holder:
+        assert holder.startswith(f'process {process.pid} on ')
+    process.kill()
+    process.communicate()
+    with processes.locked(str(path)) as holder:
+        assert holder is None
+        assert path.read_text().startswith(f'process {os.getpid()} on ')

@@ -237,3 +237,53 @@ def test_a_process_that_is_killed_ends_it(place, endless):
         'One of the processes was ended from outside. If the memory'
     )
     require_nothing_lost(place, errors)
+
+
+def test_two_with_one_output_do_not_spoil_it(place, endless):
+    (place / 'dset.txt').write_text('x')
+    with endless() as (process, _):
+        result = encode(place, 'dset.txt', 'out.npz')
+        assert result.returncode == 1
+        assert last_line(result.stderr).startswith(
+            f'out.npz is being written by process {process.pid} on '
+        )
+        process.kill()
+        process.communicate()
+    assert len(os.listdir(place)) == 6  # with its lock, and what it had written
+    assert encode(place, 'dset.txt', 'out.npz').returncode == 0
+    assert sorted(os.listdir(place)) == ['dset.txt', 'endless', 'models', 'out.npz']
+
+
+def test_processes_end_with_one_that_is_killed(place, endless):
+    with endless('--num_proc', '2') as (process, pipe):
+        while len(children := children_of(process)) < 1:
+            time.sleep(0.01)
+        process.kill()
+        process.communicate(timeout=20)  # ends when nobody has its stdout any more
+        deadline = time.monotonic() + 20
+        while any(os.path.exists(f'/proc/{pid}/fd/0') for pid in children):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_brackets_of_folders_are_no_pattern(place):
+    folder = place / 'a [draft] b'
+    folder.mkdir()
+    (folder / 'one.txt').write_text('Hello, world.')
+    result = encode(place, 'a [draft] b/*.txt', 'out.npz')
+    assert result.returncode == 0, result.stderr
+    with np.load(place / 'out.npz') as npz:
+        assert npz['arr_0'].tolist() == [15496, 11, 995, 13, 50256]
+
+
+def test_what_is_read_of_a_table_is_told(place):
+    (place / 'x.csv').write_text('id;text\n1;hello there\n2;bye now\n')
+    result = encode(place, 'x.csv', 'out.npz')
+    assert result.stdout == 'Reading files\nWriting out.npz\n'
+    told = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    assert (
+        "x.csv: row 1 names its columns, 'id', 'text'; fields are separated by semicolons; 'text' "
+        'is read. If row 1 is a text: --no_header'
+    ) in told
+    assert '2 rows are read, of 1 tables' in told
+    assert told[-1] == '20 tokens in 1 chunks'

@@ -199,6 +199,7 @@ def test_another_vocabulary_is_never_overwritten(tmp_path):
         (['text'], 'give either --vocab_size or --characters'),
         (['text', '--vocab_size', '300', '--characters'], 'give either --vocab_size or --char'),
         (['text', '--vocab_size', '257', '--special_tokens', '<S>'], 'it must be 258 or more'),
+        (['text', '--vocab_size', '1000000000'], '1000000000; it must be 1048576 or less'),
         (['none', '--characters'], 'There is no text at none'),
         (['empty', '--vocab_size', '300'], 'There is no text in empty'),
         (['empty', '--characters'], 'There is no text in empty'),
@@ -220,3 +221,13 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(tmp_path, arguments, co
     assert complaint in result.stderr.strip().splitlines()[-1]
     assert 'Traceback' not in result.stderr
     assert not (tmp_path / 'out').exists()
+
+
+def test_no_link_is_written_through(tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'secret').write_text('secret')
+    for name in ('encoder.json.new', 'vocab.bpe.new'):
+        (tmp_path / 'out' / name).symlink_to(tmp_path / 'secret')
+    made(tmp_path, 'ab', characters=True)
+    assert (tmp_path / 'secret').read_text() == 'secret'
+    assert len(os.listdir(tmp_path / 'out')) == 4

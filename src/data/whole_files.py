@@ -1,0 +1,55 @@
+"""Files that have their names only when they are complete, and are written by one process at once.
+
+What a killed process left is removed by the next that writes the same file. Names of what is not
+complete begin with a dot, and no one can guess them: nothing is written through somebody's link.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+
+from . import processes, text_files
+
+
+@contextlib.contextmanager
+def complete(path):
+    """A file to write, in bytes, that will be `path`.
+
+    Raises:
+        ValueError: another process is writing it.
+        OSError: it cannot be written; what had that name before is still there.
+    """
+    directory, name = os.path.split(os.path.abspath(path))
+    lock = os.path.join(directory, f'.{name}.lock')
+    part = os.path.join(directory, f'.{name}.{secrets.token_hex(8)}.part')
+    try:
+        with processes.locked(lock) as holder:
+            if holder:
+                raise ValueError(
+                    f'{text_files.shown(path)} is being written by {holder}; wait for it, or write '
+                    'another file'
+                )
+            try:
+                _remove_parts(directory, name)
+                with open(part, 'xb') as file:
+                    yield file
+                os.replace(part, path)
+            finally:
+                for left in (part, lock):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(left)
+    except OSError as error:
+        if not error.errno or error.filename not in (None, part, lock):
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def _remove_parts(directory, name):
+    """Remove what is not complete. Who wrote it is dead, or would have the lock."""
+    if os.name != 'posix':  # there are no locks
+        return
+    for entry in os.listdir(directory):
+        if re.fullmatch(rf'\.{re.escape(name)}\.[0-9a-f]+\.part', entry):
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(directory, entry))
