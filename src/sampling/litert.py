@@ -69,6 +69,14 @@ class LiteRT:
             ValueError: the package ai-edge-litert is missing, or the file is not of this kind.
         """
         self._interpreter = _opened(path, threads or processes.cores())
+        try:
+            self._look_inside()
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = str(error).partition('\n')[0]
+            raise ValueError(f'{path} is damaged: {reason}') from None
+
+    def _look_inside(self):
+        """Find the tensors by their names, and plan memory for the first step."""
         runner = self._interpreter.get_signature_runner('decode')
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
         del runner  # while it refers to the memory, that cannot be planned anew

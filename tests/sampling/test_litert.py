@@ -167,6 +167,18 @@ def test_what_is_no_such_file_is_said(exported, tmp_path):
         assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('method', ['allocate_tensors', 'resize_tensor_input', 'tensor'])
+@pytest.mark.parametrize('error', [RuntimeError('Node 3 failed\nto prepare'), KeyError('logits')])
+def test_damage_that_is_met_when_memory_is_planned_is_said(exported, monkeypatch, method, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(interpreter.Interpreter, method, fails)
+    with pytest.raises(ValueError, match=r'int8\.tflite is damaged: .+') as told:
+        litert.LiteRT(exported('int8'))
+    assert '\n' not in str(told.value)
+
+
 def test_a_file_with_other_signatures_is_refused(exported, tmp_path):
     other = pathlib.Path(exported('int8')).read_bytes().replace(b'decode', b'encode')
     (tmp_path / 'other.tflite').write_bytes(other)
