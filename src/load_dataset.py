@@ -19,6 +19,8 @@ from .data import dataset_config, processes, tables, text_files, token_files
 # Behind the last of these a text can be cut without changing a token, because no word of the
 # encoder's pattern goes on there. A `|` behind a letter may belong to a separator.
 CUT = regex.compile(r'(?r)\S(?=\s)|\p{L}(?=[^\p{L}\s|])|\p{N}(?=[^\p{N}\s])')
+# Characters without such a place. Each takes 40 bytes to encode.
+LONGEST_WORD = 2**23
 
 
 def load_dataset(enc, path, combine, encoding='utf-8', **options):
@@ -127,7 +129,11 @@ def joined(paths, config, progress, number=0, separator=encoder.END_OF_TEXT, tol
     for path in paths:
         for name, text in text_files.texts_of(path, config.encoding, progress):
             in_rows = tables.in_rows(name, config)
-            for piece in in_lists(tables.texts_of(name, text, config, told)) if in_rows else text:
+            if in_rows:
+                pieces = in_lists(tables.texts_of(name, text, config, told))
+            else:
+                pieces = with_words(name, text)
+            for piece in pieces:
                 characters += size_of(piece)
                 yield number, piece
             if characters >= config.combine:
@@ -135,6 +141,20 @@ def joined(paths, config, progress, number=0, separator=encoder.END_OF_TEXT, tol
             elif not in_rows:
                 characters += len(separator)
                 yield number, separator
+
+
+def with_words(name, texts):
+    """The same blocks of text. Raises ValueError where a word would fill the memory."""
+    size = 0
+    for text in texts:
+        last = CUT.search(text)
+        size = len(text) - last.end() if last else size + len(text)
+        if size > LONGEST_WORD:
+            raise ValueError(
+                f'{name} has a word, or white space, of more than {LONGEST_WORD:,} characters: '
+                'it is probably no text'
+            )
+        yield text
 
 
 def in_lists(rows):

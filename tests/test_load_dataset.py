@@ -309,3 +309,22 @@ def test_json_is_read_as_rows(tmp_path, openais):
     options = {'start_token': '[', 'end_token': ']'}
     (chunk,) = load_dataset.load_dataset(openais, str(tmp_path), 0, **options)
     assert chunk.tolist() == openais.encode('[one]') + openais.encode('[two]')
+
+
+@pytest.mark.parametrize('character', [' ', '=', 'a', '\n'])
+def test_a_word_without_end_is_told_before_it_fills_the_memory(
+    tmp_path, small, monkeypatch, character
+):
+    monkeypatch.setattr(text_files, 'BLOCK', 2**12)
+    monkeypatch.setattr(load_dataset, 'LONGEST_WORD', 2**16)
+    enough = character * 2**16
+    (tmp_path / 'x.gz').write_bytes(gzip.compress(b'one; ' + (character * 10**8).encode()))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match='x has a word, or white space, of more than 65,536 ch'):
+        load_dataset.load_dataset(small, str(tmp_path / 'x.gz'), 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**23
+    (tmp_path / 'x.gz').write_bytes(gzip.compress((f'one; {enough[2:]}; ' * 3).encode()))
+    (chunk,) = load_dataset.load_dataset(small, str(tmp_path / 'x.gz'), 0)
+    assert small.decode(chunk.tolist()) == f'one; {enough[2:]}; ' * 3

@@ -123,8 +123,8 @@ def blocks(config, special):
         total=size, unit='B', unit_scale=True, unit_divisor=1024, disable=shown_later
     ) as progress:
         for path in paths:
-            for _, text in text_files.texts_of(path, config.encoding, progress):
-                for block in load_dataset.blocks(text, special):
+            for name, text in text_files.texts_of(path, config.encoding, progress):
+                for block in load_dataset.blocks(load_dataset.with_words(name, text), special):
                     found = found or bool(block)
                     yield block
     if not found:

@@ -14,7 +14,7 @@ import regex
 import tqdm
 
 from .. import encoder
-from ..command_line import flags
+from ..command_line import escaping, flags
 from ..data import text_files, token_files
 from ..model_files import model_directory
 from . import suffix_automaton
@@ -95,7 +95,7 @@ def texts_of(path, config):
             chunks = token_files.read(path, enc, silent)
             chunks = (chunk.astype(np.int32) for chunk in chunks)  # ~id is below 0
             texts = (enc.decode(np.maximum(ids, ~ids).tolist()) for ids in chunks)
-            yield path, encoder.END_OF_TEXT.join(texts)
+            yield text_files.shown(path), encoder.END_OF_TEXT.join(texts)
         else:
             for name, blocks in text_files.texts_of(path, config.encoding, silent):
                 yield name, ''.join(blocks)
@@ -154,7 +154,7 @@ def spans(longest):
 
 def shortened(text):
     """The text in one line, without its middle where it is long."""
-    text = ' '.join(text.split())
+    text = escaping.printable(' '.join(text.split()))
     if len(text) <= SHOWN:
         return text
     return f'{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}'

@@ -14,7 +14,7 @@ import json
 
 import tqdm
 
-from ..data import text_files
+from ..data import tables, text_files
 
 BLANK = 'XXXXX'  # how the files of the Children's Book Test write the missing word
 
@@ -39,11 +39,12 @@ def read(path, task, encoding='utf-8'):
     """
     silent, lines = tqdm.tqdm(disable=True), []
     for name, blocks in text_files.texts_of(path, encoding, silent):
-        whole = ''.join(blocks).split('\n')
-        lines += [(f'{name}, line {n}', line) for n, line in enumerate(whole, 1) if line.strip()]
+        for number, line in enumerate(tables.lines(blocks, name), 1):
+            if line.strip():
+                lines.append((f'{name}, line {number}', line.removesuffix('\n')))
     questions = list(TASKS[task](lines))
     if not questions:
-        raise ValueError(f'{path} has no questions of --task {task}')
+        raise ValueError(f'{text_files.shown(path)} has no questions of --task {task}')
     return questions
 
 

@@ -149,3 +149,11 @@ def test_the_command(tmp_path):
     assert result.stdout.splitlines() == [
         'words 14', '4-grams 0 of 11 (0.0%)', '8-grams 0 of 7 (0.0%)', '13-grams 0 of 2 (0.0%)'
     ]  # fmt: skip
+
+
+def test_what_is_shown_gives_a_terminal_no_orders(check, tmp_path):
+    text = BEFORE + 'one \x1b[2J two \x9b31m three four five'
+    (tmp_path / 'a\x1b[2J').write_text(text)
+    *_, span = check(text, ['a\x1b[2J'])
+    assert '\x1b' not in span and '\x9b' not in span
+    assert r'at 0 in samples and at 0 in a\x1b[2J: ' in span and r'two \x9b31m three' in span

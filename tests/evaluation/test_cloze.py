@@ -1,10 +1,13 @@
 """Questions out of files in the formats in which they are published."""
 
+import gzip
 import json
 import re
+import tracemalloc
 
 import pytest
 
+from src.data import tables
 from src.evaluation import cloze
 
 CBT = """\
@@ -99,3 +102,14 @@ def test_another_encoding_is_told(tmp_path):
     with pytest.raises(ValueError, match='questions: byte 0xe4 at 0 is not utf-8'):
         (tmp_path / 'questions').write_bytes(b'\xe4 b')
         cloze.read(str(tmp_path / 'questions'), 'lambada')
+
+
+def test_lines_that_would_fill_the_memory_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, 'LONGEST', 10**6)
+    (tmp_path / 'bomb.gz').write_bytes(gzip.compress(b' ' * 10**8))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match='bomb has a line of more than 1,000,000 characters'):
+        cloze.read(str(tmp_path / 'bomb.gz'), 'lambada')
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24
