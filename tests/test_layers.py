@@ -17,7 +17,7 @@ SRC = ROOT / 'src'
 # Rooms with their files, and the files that are in none. Each imports only from what stands before
 # it, in this list and in its room.
 ORDER = """
-    command_line: invocation escaping quiet names signature flags
+    command_line: invocation escaping quiet streams names signature flags
     encoder
     data: processes foreign_bytes text_files delimited json_rows tables dataset_config whole_files
         token_files packing
@@ -33,7 +33,8 @@ ORDER = """
         token_logprobs
     evaluation: likelihood cloze suffix_automaton check_overlap evaluate
     training: train_config run_directory schedule optimizer distribution memory events progress
-        validation dataset train_step initial_model training_loop training train
+        validation dataset train_step initial_model saving stopping training_loop training
+        train
     exporting: litert_graph export
     api: notebook language_model commands
     interactive_conditional_samples

@@ -7,7 +7,7 @@ files and servers.
 import dataclasses
 import os
 
-from ..command_line import flags
+from ..command_line import flags, quiet
 from ..encoding import encode
 from ..model_files import download as server
 from ..model_files import model_directory
@@ -98,7 +98,8 @@ def finetune(dataset: str, **options: object) -> Finetuned:
         OSError: a checkpoint could not be written.
     """
     config = flags.filled(train_config.TrainConfig, {'dataset': dataset, **options})
-    from ..training import progress, training  # here, because they load TensorFlow
+    quiet.import_tensorflow()
+    from ..training import progress, training
     from . import notebook
 
     training.train(config, notebook.Progress if notebook.is_one() else progress.shown)

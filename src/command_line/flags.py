@@ -1,6 +1,7 @@
 """Command lines out of Python: a dataclass is the one list of a command's options."""
 
 import argparse
+import contextlib
 import dataclasses
 import numbers
 import os
@@ -8,7 +9,7 @@ import signal
 import sys
 import threading
 
-from . import escaping, names, signature
+from . import escaping, names, signature, streams
 
 
 def flag(default=dataclasses.MISSING, *, help, least=None, **argparse_options):
@@ -192,14 +193,19 @@ def run(main, *arguments):
     try:
         return main(*arguments)
     except BrokenPipeError:  # whoever read our output has had enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.silence()
         sys.exit(128 + signal.SIGPIPE)
     except (ValueError, OSError) as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # its disk is full, which Python would find out again at the end
+            streams.silence()
         sys.exit(escaping.printable(str(error)))
     except MemoryError:
         sys.exit('The memory is not enough for this')
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     finally:
         for number, handler in before.items():  # a notebook goes on behind `%run`

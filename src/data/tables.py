@@ -155,7 +155,8 @@ class Told:
             )
         if self.tables:
             empty = f'; {self.empty:,} without text are left out' * bool(self.empty)
-            say(f'{self.rows:,} rows are read, of {self.tables:,} tables{empty}')
+            many = f', of {self.tables:,} tables' * (self.tables > 1)
+            say(f'{self.rows:,} rows are read{many}{empty}')
 
 
 def say(line):

@@ -9,6 +9,8 @@ dataset           which text
 distribution      devices, and machines
 memory            what fits
 training_loop     when anything happens
+stopping          signals that end it
+saving            when weights are saved, and what becomes of bad ones
 schedule          the learning rate of a step
 train_step        one update, and the state that it changes
 optimizer         gradients to weights

@@ -1,9 +1,14 @@
 """Which text a run learns, and on which it validates: one question, whose answer is tokens."""
 
 import typing
+import zlib
+
+import numpy as np
 
 from .. import load_dataset
 from . import validation
+
+PART = 2**12  # tokens
 
 
 class Dataset(typing.NamedTuple):
@@ -44,3 +49,15 @@ def end_of_texts(enc, text):
 
 def _tokens(enc, path, config):
     return load_dataset.load_dataset(enc, path, **config.dataset_options())
+
+
+def fingerprint(chunks):
+    """[tokens, checksum] of chunks: of all tokens, or of a thousand parts of what is very large."""
+    total = sum(map(len, chunks))
+    apart, checksum = max(PART, total // 1000), 0
+    for chunk in chunks:
+        checksum = zlib.crc32(str(len(chunk)).encode(), checksum)
+        for start in range(0, len(chunk), apart):
+            part = np.asarray(chunk[start : start + PART], np.int64)  # whatever type it lies in
+            checksum = zlib.crc32(part.tobytes(), checksum)
+    return [total, checksum]

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 
@@ -20,6 +21,7 @@ import tensorflow as tf
 EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
+PATIENCE = 1800  # seconds in which the other workers have to be there
 # Gradients travel together in packs of about this size: few messages, little memory.
 OPTIONS = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=2**25)
 
@@ -219,7 +221,7 @@ def _wrong(what):
 @functools.cache
 def _multiworker(number, workers):
     print(f'Worker {number} of {workers}, waiting for the others', file=sys.stderr, flush=True)
-    with _signals_that_end_at_once():
+    with _signals_that_end_at_once(), _patience(number):
         try:
             # Collectives have no timeout: the others wait as long as the chief saves and samples.
             # A worker is lost when TensorFlow's coordination service has missed its heartbeat for
@@ -230,6 +232,41 @@ def _multiworker(number, workers):
                 f'This worker cannot join the others: {error.message}. Is its port free?'
             ) from None
     return Devices(strategy, number, workers)
+
+
+@contextlib.contextmanager
+def _patience(number):
+    """Say who does not answer yet; the process is ended if it has not joined the others in time.
+
+    By an alarm: TensorFlow lets no Python run meanwhile, not even in another thread.
+    """
+    if missing := ', '.join(_silent_workers(number)):
+        print(
+            f'no answer yet from {missing}; without one this process ends in {PATIENCE} s',
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    if threading.current_thread() is not threading.main_thread() or os.name != 'posix':
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _silent_workers(number):
+    """'worker 1 at host2:2222', … of those at whose address nobody listens."""
+    cluster = json.loads(os.environ['TF_CONFIG'])['cluster']
+    for other, (job, index) in enumerate(tf_config()):
+        host, _, port = cluster[job][index].rpartition(':')
+        try:
+            socket.create_connection((host, int(port)), timeout=2).close()
+        except (OSError, ValueError):
+            if other != number:
+                yield f'worker {other} at {host}:{port}'
 
 
 @contextlib.contextmanager

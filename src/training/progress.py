@@ -77,10 +77,14 @@ class Progress:
         self.events.add(counter, **scalars)
         row = {'step': counter, 'seconds': f'{seconds:.2f}', 'average': average, **scalars}
         try:
+            with open(self.path, 'a+b') as binary:
+                torn = _is_torn(binary)
             with open(self.path, 'a', encoding='ascii', newline='') as file:
                 writer = csv.DictWriter(file, COLUMNS)
                 if not file.tell():
                     writer.writeheader()
+                if torn:  # by a process that was killed, or a full disk
+                    file.write('\r\n')
                 writer.writerow(row)
         except OSError as error:  # a curve with a gap is better than a run that ends
             print(error, file=sys.stderr)
@@ -148,15 +152,31 @@ def path_in(directory):
     return os.path.join(directory, 'loss.csv')
 
 
+def _is_torn(file):
+    """Whether the last line of a file has no end."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    return bool(size) and file.read() != b'\n'
+
+
 def curves(path):
-    """{'loss': {step: loss}, 'average': …, 'val_loss': …} of a loss.csv."""
+    """{'loss': {step: loss}, 'average': …, 'val_loss': …} of a loss.csv.
+
+    A line that was cut off says nothing: its last number may be another one than was meant.
+    """
     curves = {'loss': {}, 'average': {}, 'val_loss': {}}
     with open(path, encoding='ascii', newline='') as file:
-        for row in csv.DictReader(file):
+        for row in csv.DictReader(whole_lines(file)):
+            if None in (*row, *row.values()):  # too many fields, or too few
+                continue
             for name, curve in curves.items():
                 if row[name]:  # a step that was made again counts as it was the last time
                     curve[int(row['step'])] = float(row[name])
     return curves
+
+
+def whole_lines(file):
+    return (line for line in file if line.endswith('\n'))
 
 
 def drawn(curves):

@@ -1,10 +1,12 @@
 """The directories of a run, and where its weights come from."""
 
+import contextlib
 import itertools
 import os
 import sys
 
 from ..command_line import invocation
+from ..data import processes
 from ..model_files import model_directory
 from . import train_config
 
@@ -66,6 +68,27 @@ def _earlier_checkpoint(config):
         f'--restore_from {where}: no checkpoint is there. It may be latest, fresh, scratch, a run '
         'directory such as checkpoint/run1, or a checkpoint such as checkpoint/run1/model-1000'
     )
+
+
+@contextlib.contextmanager
+def alone(config):
+    """Keep other processes from training the same run, as long as this one lives.
+
+    Raises ValueError: another one does, whose number is told.
+    """
+    os.makedirs(model_directory.RUNS, exist_ok=True)
+    path = os.path.join(model_directory.RUNS, f'.{config.run_name}.lock')
+    with processes.locked(path) as holder:
+        if holder:
+            raise ValueError(
+                f'{of(config)} is being trained by {holder}; give this run another --run_name'
+            )
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # the folder only where nothing else is in it
+                os.remove(path)
+                os.rmdir(model_directory.RUNS)
 
 
 def set_aside(config):

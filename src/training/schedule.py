@@ -8,7 +8,7 @@ def learning_rate(step, last, config):
 
     It rises in a line to --learning_rate in the first --warmup_steps, and then stays or, with
     --schedule linear or cosine, falls to --min_learning_rate at the last step. A run that was
-    interrupted stays on its curve when it goes on with as many --steps as were left.
+    interrupted stays on its curve when it goes on with the same options.
     """
     highest, lowest, warmup = config.learning_rate, config.min_learning_rate, config.warmup_steps
     if step < warmup:

@@ -167,8 +167,18 @@ class TrainConfig(
         help='latest (of the run, else the model), fresh (the model), scratch (random weights), '
         'or the path of a run or a checkpoint',
     )
+    epochs: float = flag(
+        0.0,
+        least=0,
+        metavar='N',
+        help='End when the run has seen as many tokens as N times all text, or with --pack each '
+        'text N times',
+    )
     steps: int = flag(
-        0, least=0, metavar='N', help='Stop after N steps; 0 goes on until interrupted'
+        0,
+        least=0,
+        metavar='N',
+        help='The last step of the run, however often it goes on; 0 goes on until interrupted',
     )
     save_every: int = flag(
         1000, least=0, metavar='N', help='Write a checkpoint every N steps; 0 never does'
@@ -219,7 +229,9 @@ class TrainConfig(
                 raise ValueError(f'--{name} is {value}; it must be 0 or more, below 1')
         if self.lora_alpha is not None and not self.lora_rank:
             raise ValueError('--lora_alpha says how strong adapters are; give them a --lora_rank')
-        if self.schedule != 'constant' and not self.steps:
+        if self.steps and self.epochs:
+            raise ValueError('--steps and --epochs both say where the run ends; leave out one')
+        if self.schedule != 'constant' and not (self.steps or self.epochs):
             raise ValueError(f'--schedule {self.schedule} has to know its end: --steps')
         if not 0 <= self.top_p <= 1:
             raise ValueError(f'--top_p is {self.top_p}; it must be 0 to 1')
@@ -241,5 +253,6 @@ class TrainConfig(
             )
         if not 0 <= self.noise <= 1:
             raise ValueError(f'--noise is {self.noise}; it must be a probability, 0 to 1')
-        if not self.run_name or self.run_name != os.path.basename(self.run_name):
+        no_name = self.run_name in ('', os.curdir, os.pardir)
+        if no_name or self.run_name != os.path.basename(self.run_name):
             raise ValueError(f'--run_name is {self.run_name!r}; it must be the name of a folder')

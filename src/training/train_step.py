@@ -10,7 +10,7 @@ import tensorflow as tf
 from .. import accumulate, load_dataset, model
 from ..data import packing
 from ..gradients import backpropagation, lean_block, masks, small_model
-from . import distribution, optimizer
+from . import dataset, distribution, optimizer
 
 OPTIMIZERS = {
     'adam': optimizer.Adam,
@@ -36,7 +36,9 @@ class TrainState:
         else:
             self.sampler = load_dataset.Sampler(chunks, seed=self.seed)
         self.counter = 1  # the number of the next step, as it is printed
-        self.updates = tf.Variable(0, dtype=tf.int64)  # how often the weights have changed
+        self.updates = tf.Variable(0, dtype=tf.int64)  # how often the weights have changed,
+        self.updates_before = tf.Variable(0, dtype=tf.int64)  # before the optimizer's slots began
+        self.dataset = dataset.fingerprint(chunks)
         self.avg_loss = (0.0, 0.0)  # decaying sums of the losses and of their weights
         self.best_loss, self.worse = math.inf, 0  # of validation; how many came since
         every_part = not config.only_train_transformer_layers
@@ -60,7 +62,10 @@ class TrainState:
         """What checkpoint.save writes beside the model."""
         numbers = {
             'seed': self.seed,
+            'counter': self.counter,
             'updates': int(self.updates),
+            'updates_before': int(self.updates_before),
+            'dataset': self.dataset,
             'avg_loss': self.avg_loss,
             'loss_scale': self.scales and [float(self.loss_scale), int(self.steps_at_scale)],
             'sampler': self.sampler.state(),
@@ -69,27 +74,48 @@ class TrainState:
         }
         return {'numbers': json.dumps(numbers), **self.optimizer.slots}
 
-    def restore(self, tensors):
-        """Continue where `tensors` were saved; says so if that was with another optimizer."""
-        numbers = json.loads(tensors['numbers'])
+    def restore(self, tensors, prefix):
+        """Continue where `tensors` were saved; says what is other than it was.
+
+        Args:
+            prefix: of the checkpoint that they lie beside.
+
+        Raises ValueError: they are not what `tensors` gave.
+        """
+        try:
+            self._restore(tensors, json.loads(tensors['numbers']))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(
+                f'The state that lies beside {prefix} is damaged: {type(error).__name__} {error}. '
+                'Remove it, to go on with a new optimizer'
+            ) from None
+
+    def _restore(self, tensors, numbers):
         self.seed = numbers['seed']
+        # Where it was saved on the way, the step of that number has not been made.
+        self.counter = int(numbers.get('counter', self.counter))
         self.updates.assign(numbers['updates'])
         self.avg_loss = tuple(numbers['avg_loss'])
         if self.scales and numbers.get('loss_scale'):  # it was float16 before
             scale, steps = numbers['loss_scale']
             self.loss_scale.assign(scale)
             self.steps_at_scale.assign(steps)
-        if set(numbers['sampler']) == set(self.sampler.state()):
-            self.sampler.restore(numbers['sampler'])
-        else:
+        is_new = numbers.get('dataset', self.dataset) != self.dataset
+        if is_new:
+            print('The dataset is another one than before, or read otherwise', file=sys.stderr)
+        if set(numbers['sampler']) != set(self.sampler.state()):
             print('The run was packed otherwise so far; its windows start anew', file=sys.stderr)
+        elif not (is_new and 'drawn' in numbers['sampler']):  # of which text it is to be the next
+            self.sampler.restore(numbers['sampler'])
         self.best_loss, self.worse = numbers.get('validation', [self.best_loss, self.worse])
         same = numbers.get('adapters') == self.adapters
         if not same or set(tensors) != {'numbers', *self.optimizer.slots}:
             print(
                 'The run was trained otherwise so far; its optimizer starts anew', file=sys.stderr
             )
+            self.updates_before.assign(self.updates)
             return
+        self.updates_before.assign(numbers.get('updates_before', 0))
         for name, slot in self.optimizer.slots.items():
             slot.assign(tensors[name])
 
@@ -97,11 +123,14 @@ class TrainState:
         """What the random numbers of the next step are made from."""
         return tf.stack([tf.constant(self.seed, tf.int64), self.updates])
 
+    def optimizers_updates(self):  # -> [], by which Adam corrects its bias
+        return tf.cast(self.updates - self.updates_before, tf.float32)
+
     def update(self, loss, norm, gradients, learning_rate):
         """Change the weights, unless that would spoil them for good."""
 
         def apply():
-            self.optimizer.apply(gradients, learning_rate, tf.cast(self.updates, tf.float32))
+            self.optimizer.apply(gradients, learning_rate, self.optimizers_updates())
             return self.updates.assign_add(1)
 
         finite = tf.math.is_finite(loss + norm)
@@ -123,7 +152,7 @@ class TrainState:
         So there is never room for all gradients. From the first gradient that is not a number on
         nothing changes; the layers above it have been changed then.
         """
-        updates = tf.cast(self.updates, tf.float32)
+        updates = self.optimizers_updates()
         squares = tf.zeros([])
         for part in parts:
             squares += 2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in part.values()])

@@ -16,6 +16,7 @@ from . import (
     initial_model,
     memory,
     progress,
+    run_directory,
     train_config,
     training_loop,
 )
@@ -50,7 +51,9 @@ def train(config, shown=progress.shown):
         if config.dry_run:
             print('\n'.join(memory.report(initial.hparams, config)))
             return
-        _run(_with_the_chiefs_seed(config, devices), initial, devices, shown)
+        alone = run_directory.alone(config) if devices.is_chief else contextlib.nullcontext()
+        with alone:
+            _run(_with_the_chiefs_seed(config, devices), initial, devices, shown)
 
 
 def _run(config, initial, devices, shown):
@@ -104,5 +107,7 @@ def _require_same(config, state, prefix, devices):
         weights = zlib.crc32(variable.numpy().tobytes(), weights)
     devices.require_same('The last checkpoint', checkpoint.counter_of(prefix or ''))
     devices.require_same('The checksum of the flags', zlib.crc32(repr(flags).encode()))
-    devices.require_same('The size of the dataset', state.sampler.total_size)
+    size, checksum = state.dataset
+    devices.require_same('The size of the dataset', size)
+    devices.require_same('The checksum of the dataset', checksum)
     devices.require_same('The checksum of the weights', weights)

@@ -1,19 +1,29 @@
 """The loop of a run: what is done in each step, and when."""
 
 import contextlib
+import math
 import os
-import signal
 import sys
-import threading
 import time
 
 import numpy as np
 
 from .. import load_dataset, model
+from ..command_line import streams
+from ..evaluation import evaluate
 from ..gradients import lora
 from ..model_files import checkpoint, model_directory
 from ..sampling import generation
-from . import distribution, progress, run_directory, schedule, train_step, validation
+from . import (
+    distribution,
+    progress,
+    run_directory,
+    saving,
+    schedule,
+    stopping,
+    train_step,
+    validation,
+)
 
 SKIPS = 5  # steps in a row whose loss is not a number, before a run ends
 
@@ -53,7 +63,7 @@ class Run:
         self.merged = None
         self.state = state = self.states[0]
         self.encoder = initial.encoder
-        self.files = initial.files()  # of the model's directory, for the run's
+        self.saver = saving.Saver(config, state, initial.files())
         self.chunks = dataset.chunks
         self.window = window_of(state.sampler, config)
         self.has_learnt = False  # as much as it can, by --patience
@@ -69,35 +79,65 @@ class Run:
             self.state.counter = checkpoint.counter_of(prefix) + 1
             tensors = checkpoint.load_state(prefix)
             if tensors:
-                self.devices.on_each(lambda i: self.states[i].restore(tensors))
+                self.devices.on_each(lambda i: self.states[i].restore(tensors, prefix))
             else:
                 print(f'{prefix} has no state; the optimizer starts anew', file=sys.stderr)
+            of_all = f' of {self.last_step()}' if self.last_step() else ''
+            print(f'continuing at step {self.state.counter}{of_all}', file=sys.stderr)
         elif self.devices.is_chief:
             run_directory.set_aside(self.config)
         self.devices.require_same('The number of updates', int(self.state.updates))
 
+    def last_step(self):
+        """The number of the run's last step, by --steps or --epochs; 0 where there is none."""
+        if not self.config.epochs:
+            return self.config.steps
+        accumulated, batch, _ = self.train_step.input_signature[0].shape
+        windows = self.state.sampler.windows_in(self.config.epochs, self.window)
+        return math.ceil(windows / (accumulated * batch))
+
     def loop(self):
-        """Decides when; the methods know how. The order within a step is Shepperd's."""
-        config, state = self.config, self.state
-        last = self.last = config.steps and state.counter + config.steps - 1
+        """Make the steps that are left, and save at their end, whatever ends them."""
+        first, last = self.state.counter, self.last_step()
+        self.last = last
+        if self.config.epochs:
+            accumulated, batch, window = self.train_step.input_signature[0].shape
+            size = f'{accumulated * batch} windows of {window} tokens'
+            print(f'{self.config.epochs:g} epochs are {last} steps of {size}', file=sys.stderr)
+        if last and first > last:
+            print(
+                f'The run has made its {last} steps; it goes on with more --steps', file=sys.stderr
+            )
+            return
         self.skipped = 0
         self.start_time = time.time()
-        directory = run_directory.of(config)
         shown = self.shown if self.devices.is_chief else lambda *_: progress.Silence()
-        with shown(directory, state.counter, last) as self.progress:
-            with stop_requests() as self.stop:
-                while True:
-                    counter = state.counter
-                    self.do_what_is_due(counter, last)
-                    self.step()
-                    # on any of the workers: 1 for the first reason, 2 for the other
-                    reasons = self.devices.of_all(self.stop.is_set() + 2 * self.has_learnt)
-                    if counter == last or any(reasons):
-                        break
-            if any(reason % 2 for reason in reasons):
-                print('interrupted')
-            self.save(counter)
+        with shown(run_directory.of(self.config), first, last) as self.progress:
+            unheard = None
+            try:
+                self.make_steps(last)
+            except OSError as error:  # of files `_going_on` tells: what is printed is not heard
+                unheard = error
+                streams.silence()
+            if self.state.counter > first:
+                self.save(self.state.counter - 1, True)
         self.devices.of_all(0)  # a worker that left would look as if it had been lost
+        if unheard:
+            raise unheard
+
+    def make_steps(self, last):
+        """Decides when; the methods know how. The order within a step is Shepperd's."""
+        with stopping.stop_requests() as self.stop:
+            while True:
+                counter = self.state.counter
+                self.do_what_is_due(counter, last)
+                self.step()
+                # on any of the workers: 1 for the first reason, 2 for the other
+                reasons = self.devices.of_all(self.stop.is_set() + 2 * self.has_learnt)
+                if counter == last or any(reasons):
+                    break
+        if any(reason % 2 for reason in reasons):
+            print('interrupted')
 
     def do_what_is_due(self, counter, last):
         config = self.config
@@ -109,7 +149,7 @@ class Run:
             with _going_on():
                 self.save(counter)
         if _due(counter, config.sample_every) and config.sample_num:
-            with _going_on():
+            with _going_on((OSError, ValueError)):  # the model may say nothing that is a number
                 self.write_samples()
         if validates and not remembers:
             self.validate()
@@ -131,21 +171,24 @@ class Run:
             loss_sum, weight = state.avg_loss
             state.avg_loss = loss_sum * 0.99 + loss, weight * 0.99 + 1.0
         average = state.avg_loss[0] / max(1.0, state.avg_loss[1])
+        counter, state.counter = state.counter, state.counter + 1
+        finite, too_large = np.isfinite(loss + norm), np.isfinite(loss) and scale > 1
+        if self.devices.is_chief:
+            self.saver.tried(finite or too_large)
         self.progress.step(
-            state.counter, self.seconds(), batches.size, took,
+            counter, self.seconds(), batches.size, took,
             loss=loss, average=average, learning_rate=learning_rate, gradient_norm=norm,
         )  # fmt: skip
-        self.count_skipped(np.isfinite(loss + norm), np.isfinite(loss) and scale > 1)
+        self.count_skipped(counter, finite, too_large)
         self.progress.line(
-            f'[{state.counter} | {self.seconds():2.2f}] loss={loss:2.2f} avg={average:2.2f}'
+            f'[{counter} | {self.seconds():2.2f}] loss={loss:2.2f} avg={average:2.2f}'
         )
-        state.counter += 1
 
-    def count_skipped(self, finite, scale_was_too_large):
+    def count_skipped(self, counter, finite, scale_was_too_large):
         """Raise ValueError when several steps in a row could not be made."""
         if not finite and scale_was_too_large:
             print(
-                f'Step {self.state.counter} is skipped: its gradient is too large for float16; '
+                f'Step {counter} is skipped: its gradient is too large for float16; '
                 f'the scale of the loss is now {float(self.state.loss_scale):g}',
                 file=sys.stderr,
             )
@@ -158,7 +201,7 @@ class Run:
             )
         if self.skipped:
             print(
-                f'Step {self.state.counter} is skipped: its loss or gradient is not a number',
+                f'Step {counter} is skipped: its loss or gradient is not a number',
                 file=sys.stderr,
             )
 
@@ -166,22 +209,8 @@ class Run:
         return time.time() - self.start_time
 
     @distribution.chief_alone
-    def save(self, counter):
-        directory = run_directory.of(self.config)
-        print('Saving', os.path.join(directory, f'model-{counter}'), flush=True)
-        write_more = self.write_adapters if self.config.lora_rank else lambda prefix: None
-        checkpoint.save(
-            directory, counter, self.plain_params(), self.state.tensors(), self.files, write_more
-        )
-
-    def plain_params(self):
-        """What checkpoint.save takes: the parameters, with adapters merged into them."""
-        params = self.state.lm.params
-        return lora.merged(params, self.config.lora_scale) if self.config.lora_rank else params
-
-    def write_adapters(self, prefix):
-        alpha = self.config.lora_scale * self.config.lora_rank
-        lora.write(prefix + lora.SUFFIX, self.state.lm.params, alpha, self.state.base or '')
+    def save(self, counter, ends=False):
+        self.saver.save(counter, ends)
 
     def speaker(self):
         """The model as it is now, as sampling takes it."""
@@ -228,22 +257,21 @@ class Run:
     @distribution.chief_alone
     def validate(self):
         print('Calculating validation loss...', flush=True)
-        loss = self.validation.loss(self.stop, self.progress.batches)
+        self.validation.shown = self.progress.batches
+        loss = self.validation.loss(self.stop)
         if loss is None:
             return
         self.progress.write(self.state.counter, self.seconds(), val_loss=loss)
         self.progress.line(
             f'[{self.state.counter} | {self.seconds():2.2f}] validation loss = {loss:2.2f}'
         )
+        print(f'validation perplexity = {evaluate.perplexity(loss):.2f}', file=sys.stderr)
+        if np.isfinite(loss):
+            self.saver.validated_at(self.state.counter)
         if validation.is_best(self.state, loss) and self.config.save_best:
             with _going_on():
-                self.save_best()
+                self.saver.save_best()
         self.has_learnt = validation.has_learnt(self.state, self.config.patience)
-
-    def save_best(self):
-        directory, counter = run_directory.of_best(self.config), self.state.counter
-        print('Saving', os.path.join(directory, f'model-{counter}'), file=sys.stderr)
-        checkpoint.save(directory, counter, self.plain_params(), None, self.files, keep=1)
 
 
 def _due(counter, every):
@@ -251,34 +279,9 @@ def _due(counter, every):
 
 
 @contextlib.contextmanager
-def _going_on():
-    """Say what went wrong with a file on the way, and let the training go on."""
+def _going_on(errors=OSError):
+    """Say what went wrong on the way, and let the training go on."""
     try:
         yield
-    except OSError as error:
+    except errors as error:
         print(f'{error}. Training goes on', file=sys.stderr)
-
-
-@contextlib.contextmanager
-def stop_requests():
-    """An event that Ctrl-C and SIGTERM set, so that a step is finished before the run is saved.
-
-    The second one is not caught. Outside the main thread nothing is.
-    """
-    stop = threading.Event()
-    previous = {}
-
-    def request(number, frame):
-        stop.set()
-        for name, handler in previous.items():
-            signal.signal(name, handler)
-        # not print, which may be at work when the signal comes
-        os.write(2, b'stopping after this step; once more stops at once, unsaved\n')
-
-    if threading.current_thread() is threading.main_thread():
-        previous |= {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for name, handler in previous.items():
-            signal.signal(name, handler)

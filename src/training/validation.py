@@ -47,6 +47,7 @@ class Validation:
         parts = small_model.parts_of(config.val_batch_size) if suits else 1
         self.costs = likelihood.compiled(lm, config.lora_scale, end, parts)
         self.end = end
+        self.shown = lambda batches, number: batches  # or a progress.Progress.batches
         self.shape = config.val_batch_size, window
         if config.val_batch_count:
             number = config.val_batch_count * config.val_batch_size
@@ -54,17 +55,13 @@ class Validation:
         else:
             self.windows = list(likelihood.sliding(sampler.chunks, window, window - 1))
 
-    def loss(self, stop, shown=lambda batches, number: batches):
-        """The mean loss of a token in nats; None when the event `stop` is set meanwhile.
-
-        Args:
-            shown: see progress.Progress.batches.
-        """
+    def loss(self, stop):
+        """The mean loss of a token in nats; None when the event `stop` is set meanwhile."""
         batch_size, window = self.shape
         total, tokens = 0.0, 0
         number = -(-len(self.windows) // batch_size)
         batches = likelihood.batches(self.windows, batch_size, window, self.end)
-        for batch, new in shown(batches, number):
+        for batch, new in self.shown(batches, number):
             costs = self.costs(tf.constant(batch)).numpy()
             total += np.sum(costs, where=new, dtype=np.float64)
             tokens += np.sum(new)

@@ -285,5 +285,5 @@ def test_what_is_read_of_a_table_is_told(place):
         "x.csv: row 1 names its columns, 'id', 'text'; fields are separated by semicolons; 'text' "
         'is read. If row 1 is a text: --no_header'
     ) in told
-    assert '2 rows are read, of 1 tables' in told
+    assert '2 rows are read' in told
     assert told[-1] == '20 tokens in 1 chunks'

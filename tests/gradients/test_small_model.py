@@ -69,7 +69,7 @@ def test_it_does_not_remember_the_logits_of_a_large_vocabulary(n_vocab, suits):
 def test_two_steps_and_two_more_are_four(place):
     train(run_name='whole', steps=4)
     train(run_name='parts', steps=2)
-    train(run_name='parts', steps=2)
+    train(run_name='parts', steps=4)
     assert scalars('loss', 'whole') == scalars('loss', 'parts')
     assert same(weights('checkpoint/whole/model-4'), weights('checkpoint/parts/model-4'))
 

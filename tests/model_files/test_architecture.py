@@ -99,7 +99,7 @@ def test_sampling_stops_at_a_special_token(place):
 def test_a_run_goes_on_whether_they_are_named_again_or_not(place, again, capsys):
     train(special_tokens=TOKENS, steps=4, run_name='whole', learning_rate=0.01)
     train(special_tokens=TOKENS, learning_rate=0.01)
-    train(learning_rate=0.01, **again)
+    train(learning_rate=0.01, steps=4, **again)
     assert 'its optimizer starts anew' not in capsys.readouterr().err
     whole, parts = weights('checkpoint/whole'), weights('checkpoint/run1')
     assert all(np.array_equal(whole[name], parts[name]) for name in whole)
@@ -200,7 +200,7 @@ def test_a_new_model_needs_a_vocabulary_and_sizes(place):
     train(restore_from='scratch', learning_rate=0.01, **SMALL)
     assert described('checkpoint/run1')[0] == {'n_vocab': 97, **SMALL}
     assert weights('checkpoint/run1')['model/wpe'].shape == (16, 8)
-    train(learning_rate=0.01)  # goes on, with the sizes of the run
+    train(learning_rate=0.01, steps=4)  # goes on, with the sizes of the run
     assert model_directory.latest('checkpoint/run1').endswith('model-4')
     assert isinstance(generation.load('checkpoint/run1').encoder, encoder.Encoder)
 

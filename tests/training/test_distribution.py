@@ -18,7 +18,7 @@ from conftest import ROOT, TEXT
 from runs import same, scalars, train, weights
 
 from src.model_files import checkpoint, model_directory
-from src.training import distribution, train_config, training
+from src.training import dataset, distribution, train_config, training
 
 THREADS = {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
 CASES = {
@@ -37,7 +37,7 @@ TWO_DEVICES = """
     assert distribution.devices('mirrored').replicas == 2
     from runs import train
     for name, flags in {cases!r}.items():
-        for steps in (4, 6):
+        for steps in (4, 10):
             train(run_name=name, steps=steps, strategy='mirrored', **flags)
 """
 
@@ -154,13 +154,15 @@ def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):
     assert errors.endswith('Start the same command again on all machines; the run goes on from '
                            'its last checkpoint')  # fmt: skip
 
-    # A checkpoint on the way has a number more than it has steps.
     last = checkpoint.counter_of(model_directory.latest('checkpoint/parts'))
     assert last > int(saved[1])
-    assert [end[0] for end in Workers(place, place, run_name='parts', steps=6).end()] == [0, 0]
+    assert [end[0] for end in Workers(place, place, run_name='parts', steps=last + 5).end()] == [
+        0,
+        0,
+    ]
     workers = Workers(place, place, run_name='whole', steps=last + 5)
     assert [end[0] for end in workers.end()] == [0, 0]
-    parts, whole = f'checkpoint/parts/model-{last + 6}', f'checkpoint/whole/model-{last + 5}'
+    parts, whole = f'checkpoint/parts/model-{last + 5}', f'checkpoint/whole/model-{last + 5}'
     assert same(weights(whole), weights(parts))
     assert same(checkpoint.load_state(whole), checkpoint.load_state(parts))
     assert len(list(pathlib.Path('checkpoint/whole').glob('events.*'))) == 1
@@ -170,6 +172,33 @@ def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):
         memory_saving_gradients=True,
     )  # fmt: skip
     close('whole', 'one', last + 5)
+
+
+ALONE = """
+from src.training import distribution
+distribution.PATIENCE = 1
+distribution.devices('multiworker')
+"""
+
+
+def test_a_worker_that_waits_says_for_whom_and_ends():
+    mine, others = free_addresses(2)
+    cluster = {'cluster': {'worker': [mine, others]}, 'task': {'type': 'worker', 'index': 0}}
+    result = subprocess.run(
+        [sys.executable, '-c', ALONE], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env={**os.environ, 'TF_CONFIG': json.dumps(cluster)},
+    )  # fmt: skip
+    assert result.returncode == -signal.SIGALRM
+    said = f'no answer yet from worker 1 at {others}; without one this process ends in 1 s\n'
+    assert said in result.stderr
+
+
+def test_workers_with_other_texts_of_one_length_are_refused():
+    one, other = (dataset.fingerprint([np.arange(n, n + 9, dtype=np.uint16)]) for n in (0, 1))
+    assert one[0] == other[0] and one[1] != other[1]
+    wide = dataset.fingerprint([np.arange(9, dtype=np.int64)])
+    assert wide == one  # whatever type it lies in
+    assert dataset.fingerprint([np.arange(4), np.arange(4, 9)]) != one
 
 
 def test_two_workers_lose_patience_together(place):

@@ -6,6 +6,7 @@ import re
 import struct
 import sys
 import termios
+import time
 
 import matplotlib.image
 import pytest
@@ -45,6 +46,22 @@ def test_the_curve_is_drawn(tmp_path):
     one = matplotlib.image.imread(tmp_path / 'loss.png')
     tell(tmp_path, range(2, 9))
     assert (one != matplotlib.image.imread(tmp_path / 'loss.png')).any()
+
+
+@pytest.mark.parametrize('cut', range(1, 32))
+def test_a_line_that_was_cut_off_draws_no_loss(tmp_path, cut):
+    tell(tmp_path, [1, 2])
+    path = tmp_path / 'loss.csv'
+    whole = progress.curves(path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    torn = progress.curves(path)
+    assert torn['loss'].items() <= whole['loss'].items() and torn['loss'].keys() >= {1}
+    tell(tmp_path, [3], first=3)
+    both = progress.curves(path)
+    assert both['loss'][3] == pytest.approx(2.7) and both['loss'][1] == whole['loss'][1]
+    assert {step: loss for step, loss in both['loss'].items() if step < 3}.items() <= (
+        whole['loss'].items()
+    )
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(tmp_path, capsys, monkeypatch):
@@ -95,3 +112,30 @@ def test_a_damaged_file_does_not_keep_a_run_from_its_end(tmp_path, capsys, conte
     err = capsys.readouterr().err
     assert complaint in err and bool(complaint) == bool(err)
     assert (tmp_path / 'loss.csv').read_text().startswith(content)
+
+
+@pytest.mark.parametrize('columns', [80, 40])
+def test_on_a_terminal_the_lines_are_whole_and_alone(tmp_path, monkeypatch, columns):
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack('4H', 24, columns, 0, 0))
+    os.set_blocking(ours, False)
+    with os.fdopen(its, 'w') as terminal:
+        monkeypatch.setattr(sys, 'stderr', terminal)
+        monkeypatch.setattr(sys, 'stdout', terminal)
+        with progress.shown(str(tmp_path), 1, 5) as told:
+            for step in range(1, 4):
+                told.show()
+                time.sleep(0.15)  # longer than tqdm waits before it draws again
+                told.hide()
+                told.step(step, 0.5 * step, 100, 0.5, loss=3.0, **NUMBERS)
+                told.line(f'[{step} | 0.50] loss=3.00 avg=2.50')
+        shown = os.read(ours, 100000).decode()
+    os.close(ours)
+    *lines, rest = shown.replace('\x1b[A', '').split('\n')
+    visible = [line.rstrip('\r').rpartition('\r')[2].rstrip() for line in lines]
+    assert visible == [f'[{step} | 0.50] loss=3.00 avg=2.50' for step in (1, 2, 3)]
+    assert not rest.rpartition('\r')[2].strip()
+    drawn = [part.rstrip() for part in shown.replace('\n', '\r').split('\r') if 'step' in part]
+    assert drawn[0].startswith('compiling:   0%')
+    assert all(len(part) <= columns for part in drawn)
+    assert any('2/5' in part for part in drawn)

@@ -344,7 +344,7 @@ def test_the_loss_scale_is_resumed(tiny, scale):
     state.loss_scale.assign(scale)
     state.steps_at_scale.assign(7)
     again, _ = start(tiny, dtype='float16')
-    again.restore(state.tensors())
+    again.restore(state.tensors(), 'model-1')
     assert (float(again.loss_scale), int(again.steps_at_scale)) == (scale, 7)
 
 
