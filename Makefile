@@ -25,6 +25,7 @@ lint: .venv/installed-test
 	.venv/bin/ruff format --check .
 
 .venv/installed: requirements.txt
+	@echo 'Installing into .venv what requirements.txt lists; this takes a minute or two' >&2
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement requirements.txt
 	touch $@

@@ -2,8 +2,20 @@
 
 import functools
 import json
+import os
 import pathlib
 import shutil
+import signal
+
+# Before TensorFlow is loaded, here and in the programs that tests start: what is compiled runs for
+# milliseconds, and need not be fast.
+os.environ['XLA_FLAGS'] = ' '.join(
+    (
+        os.environ.get('XLA_FLAGS', ''),
+        '--xla_backend_optimization_level=0',
+        '--xla_llvm_disable_expensive_passes=true',
+    )
+)
 
 import numpy as np
 import pytest
@@ -18,6 +30,9 @@ GOLDEN = pathlib.Path(__file__).parent / 'golden'
 ROOT = GOLDEN.parent.parent
 TEXT = 'All the world is a stage, and all the men and women merely players;\n' * 20
 
+
+# In the background a shell lets SIGINT be ignored, and so would all programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread adds in one order, so that what is equal is equal to the last bit.
 tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -6,7 +6,6 @@ gradients and no optimizer, and can be held in fewer bits.
 """
 
 import os
-import zipfile
 
 import numpy as np
 import tensorflow as tf
@@ -83,7 +82,9 @@ def read(path):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return {'alpha': float(arrays.pop('alpha')), 'base': str(arrays.pop('base')), **arrays}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except OSError:
+        raise
+    except Exception as error:  # of zip, zlib, NumPy and Python's tokenizer, at damaged bytes
         raise ValueError(
             f'{path} does not hold adapters of train.py --lora_rank: {error}'
         ) from None
@@ -93,7 +94,7 @@ def can_go_on(saved, rank, scale):
     """Whether what `read` gave is of this kind, and its base is still there."""
     there = [array.shape for name, array in saved.items() if name.endswith('/lora/a')]
     return (
-        all(shape[1] == rank for shape in there)
+        all(len(shape) == 2 and shape[1] == rank for shape in there)
         and np.isclose(saved['alpha'], rank * scale)
         and os.path.exists(f'{saved["base"]}.index')
     )
@@ -112,7 +113,8 @@ def merge_into(params, path):
     arrays = read(path)
     for name, linear in linear_layers(params):
         _, n_in, n_out = linear['w'].shape
-        rank = arrays[f'{name}/lora/b'].shape[0] if f'{name}/lora/b' in arrays else 0
+        b = arrays.get(f'{name}/lora/b', np.zeros([0, 0]))
+        rank = max(1, b.shape[0] if b.ndim else 0)  # there is none of 0
         a = _fitting(arrays, f'{name}/lora/a', [n_in, rank], path)
         b = _fitting(arrays, f'{name}/lora/b', [rank, n_out], path)
         w = linear['w']

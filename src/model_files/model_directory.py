@@ -4,9 +4,11 @@ A model directory holds OpenAI's files: hparams.json, encoder.json, vocab.bpe, a
 checkpoint. A run directory of the trainer holds the same, so its path is a model's name as well.
 """
 
+import codecs
 import contextlib
 import dataclasses
 import json
+import ntpath
 import os
 import re
 import sys
@@ -24,6 +26,8 @@ WHOLE = (*ARCHITECTURE, 'checkpoint')
 
 SHIPPED = 'shakespeare'  # the small model in this repository
 MODELS, RUNS = 'models', 'checkpoint'  # folders of these
+
+NAMED = r'^\s*(?:all_)?model_checkpoint_paths?\s*:\s*["\'“”]?(.*?)["\'“”]?\s*$'
 
 NEW_SIZES = '--restore_from scratch --n_layer 4 --n_head 4 --n_embd 128 --n_ctx 64'
 
@@ -154,9 +158,9 @@ def latest(directory):
     Files may have been copied together with their `checkpoint` file: a path that led elsewhere
     is looked for in `directory`, and where the latest did not come along, the one before it.
     """
-    latest_name, *kept = named(directory) or [None]
+    latest_name, *kept = named(directory) or _the_only_one(directory) or [None]
     for name in filter(None, [latest_name, *reversed(kept)]):
-        for prefix in (name, os.path.basename(name)):
+        for prefix in (name, os.path.basename(name), ntpath.basename(name)):
             if os.path.exists(os.path.join(directory, f'{prefix}.index')):
                 return os.path.join(directory, prefix)
     return latest_name and os.path.join(directory, latest_name)
@@ -167,16 +171,32 @@ def named(directory):
     path = os.path.join(directory, 'checkpoint')
     if not os.path.exists(path):
         return []
-    with open(path, encoding='utf-8') as file:
-        names = re.findall(r'^(?:all_)?model_checkpoint_paths?: "(.*)"$', file.read(), re.MULTILINE)
+    with open(path, 'rb') as file:
+        content = file.read(2**20)
+    # Editors of other systems leave marks, other quotes, and spaces behind them.
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode('utf-16' if is_utf_16 else 'utf-8-sig', errors='replace')
+    names = re.findall(NAMED, text, re.MULTILINE)
     if not names:
         raise ValueError(f'{path} names no checkpoint; it should say model_checkpoint_path: "…"')
     return names
 
 
+def _the_only_one(directory):
+    """The name of OpenAI's checkpoint where the file `checkpoint` was not copied with it."""
+    alone = os.path.exists(os.path.join(directory, 'model.ckpt.index'))
+    return ['model.ckpt'] if alone else []
+
+
 def has(path, needs):
     """Whether all the files in `needs` are in the folder `path`."""
-    return all(os.path.isfile(os.path.join(path, name)) for name in needs)
+    return not _missing(path, needs)
+
+
+def _missing(path, needs):
+    """The files in `needs` that are not in the folder `path`, nor can be done without."""
+    missing = [name for name in needs if not os.path.isfile(os.path.join(path, name))]
+    return [] if missing == ['checkpoint'] and _the_only_one(path) else missing
 
 
 def sizes(directory):
@@ -200,7 +220,7 @@ def require_vocabulary(directory, ids, n_vocab):
 
 def _nothing_found(typed, model_name, models_dir, needs):
     path = next((p for p in (typed, model_name) if os.path.isdir(p)), None)
-    missing = [n for n in needs if path and not os.path.isfile(os.path.join(path, n))]
+    missing = _missing(path, needs) if path else []
     problem = f'{path} has no {" and no ".join(missing)}' if path else f'There is no {typed}'
     if missing == ['hparams.json'] and not has(path, ['checkpoint']):  # a vocabulary
         return f'{problem}. Give a new model its sizes: {NEW_SIZES}'

@@ -81,6 +81,9 @@ def of(config):
     """
     directory = run_directory.model_dir_of(config)
     plain = encoder.get_encoder('', directory)
+    if config.restore_from != 'scratch':
+        n_vocab = checkpoint.read_hparams(directory).n_vocab
+        model_directory.require_vocabulary(directory, plain.decoder, n_vocab)
     enc = plain.with_special_tokens(config.special_tokens)
     new_tokens = [enc.decode([i]) for i in enc.decoder if i not in plain.decoder]
     for flag in ('lora_rank', 'only_train_transformer_layers'):

@@ -142,6 +142,33 @@ def test_files_that_are_no_adapters_of_this_model_are_named(tiny, tmp_path, cont
         lora.merge_into(tiny.params, str(path))
 
 
+def test_any_bit_of_adapters_may_be_wrong(adapted, tiny, tmp_path):
+    whole = tmp_path / 'whole.npz'
+    lora.write(str(whole), adapted().params, 4.0, 'base')
+    content = whole.read_bytes()
+    for bit in range(0, 8 * len(content), 397):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (tmp_path / 'x.npz').write_bytes(damaged)
+        try:
+            lora.can_go_on(lora.read(str(tmp_path / 'x.npz')), 2, 2.0)
+            lora.merge_into(tiny.params, str(tmp_path / 'x.npz'))
+        except ValueError as error:
+            assert 'x.npz' in str(error)
+
+
+@pytest.mark.parametrize('rank, alpha', [(0, 1.0), (2, [1.0, 2.0])])
+def test_adapters_of_no_rank_or_several_alphas_are_refused(tiny, tmp_path, rank, alpha):
+    arrays = {}
+    for name, linear in lora.linear_layers(tiny.params):
+        _, n_in, n_out = linear['w'].shape
+        arrays |= {f'{name}/lora/a': np.zeros([n_in, rank], np.float32)}
+        arrays |= {f'{name}/lora/b': np.zeros([rank, n_out], np.float32)}
+    np.savez(tmp_path / 'x.npz', alpha=np.array(alpha), base=np.str_('base'), **arrays)
+    with pytest.raises(ValueError, match='x.npz does not'):
+        lora.merge_into(tiny.params, str(tmp_path / 'x.npz'))
+
+
 def test_a_merged_checkpoint_in_branches_is_an_ordinary_one(adapted, tiny_prefix, tmp_path):
     lm = adapted()
     _, hparams = tiny_prefix

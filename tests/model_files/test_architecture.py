@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import runs
 import tensorflow as tf
+from conftest import ROOT
 
 from src import encoder, model
 from src.model_files import architecture, checkpoint, model_directory
@@ -83,6 +84,14 @@ def test_old_rows_are_the_same_to_the_last_bit(place):
     before = weights('models/tiny')
     for name, variable in model.by_name(lm.params).items():
         assert np.array_equal(variable[:97] if name == 'model/wte' else variable, before[name])
+
+
+def test_a_vocabulary_that_is_not_the_models_is_refused(place):
+    shutil.copy(ROOT / 'tests' / 'vocabulary' / 'encoder.json', 'models/tiny')
+    shutil.copy(ROOT / 'tests' / 'vocabulary' / 'vocab.bpe', 'models/tiny')
+    with pytest.raises(ValueError, match='encoder.json has 50257 tokens, .* beside it has 97: the'):
+        train()
+    assert not pathlib.Path('checkpoint').exists()
 
 
 def test_sampling_stops_at_a_special_token(place):

@@ -127,6 +127,36 @@ def test_missing_files_are_named(tmp_path, put):
         find(tmp_path, '124M')
 
 
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'model_checkpoint_path: "model-5"\n',
+        b'model_checkpoint_path: "C:\\\\Users\\\\me\\\\checkpoint\\\\run1\\\\model-5"\r\n',
+        b'model_checkpoint_path: "/home/me/run1/model-5"  \n',
+        b"model_checkpoint_path: 'model-5'",
+        'model_checkpoint_path: “model-5”'.encode(),
+        b'model_checkpoint_path:model-5',
+        b'\xef\xbb\xbfmodel_checkpoint_path: "model-5"',
+        'model_checkpoint_path: "model-5"\r\n'.encode('utf-16'),
+    ],
+)
+def test_what_other_systems_make_of_the_file_checkpoint_is_understood(tmp_path, content):
+    (tmp_path / 'checkpoint').write_bytes(content)
+    (tmp_path / 'model-5.index').touch()
+    assert model_directory.latest(tmp_path) == str(tmp_path / 'model-5')
+
+
+def test_openais_checkpoint_is_found_without_the_file_checkpoint(tmp_path, put):
+    files = (*model_directory.ARCHITECTURE, 'model.ckpt.index')
+    put('124M', files)
+    assert find(tmp_path, '124M') == str(tmp_path / 'models' / '124M')
+    assert model_directory.latest(tmp_path / 'models' / '124M').endswith('124M/model.ckpt')
+    put('bare')
+    (tmp_path / 'models' / 'bare' / 'checkpoint').unlink()
+    with pytest.raises(ValueError, match='bare has no checkpoint'):
+        find(tmp_path, 'bare')
+
+
 def test_a_directory_without_a_checkpoint_has_none(tmp_path):
     assert model_directory.latest(tmp_path) is None
     (tmp_path / 'checkpoint').write_text('')
