@@ -79,7 +79,7 @@ def write(path, params, alpha, base):
 def read(path):
     """{name: array} of what `write` wrote. Raises ValueError where that is not it."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, 'rb') as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return {'alpha': float(arrays.pop('alpha')), 'base': str(arrays.pop('base')), **arrays}
     except OSError:
