@@ -8,6 +8,7 @@ import time
 
 import tqdm
 
+from ..evaluation import evaluate
 from ..training import progress
 
 DRAWN_EVERY = 5  # seconds; a plot takes a tenth of one
@@ -28,10 +29,14 @@ class Progress(progress.Progress):
 
         self.drawn, self.text, self.picture = 0.0, 'compiling the first step', ''
         self.counter, self.compiled = first - 1, None
+        self.validation = ''  # what it last said
         self.shown = display.display(self._html(), display_id=True)
 
     def line(self, text):
         """What it says is shown already."""
+
+    def validated(self, loss):
+        self.validation = f' · validation {loss:.2f}, perplexity {evaluate.perplexity(loss):.1f}'
 
     def batches(self, iterable, number):
         before = self.text
@@ -49,7 +54,7 @@ class Progress(progress.Progress):
         if self.last and made:
             left = (now - self.compiled) / made * (self.last - counter)
             left = f' · {tqdm.tqdm.format_interval(left)} left'
-        self.text = f'loss {loss:.2f} · {speed:.0f} tokens/s{left}'
+        self.text = f'loss {loss:.2f}{self.validation} · {speed:.0f} tokens/s{left}'
         self._draw()
 
     def __exit__(self, *arguments):

@@ -8,6 +8,7 @@ import time
 
 import tqdm
 
+from ..evaluation import evaluate
 from . import events
 
 COLUMNS = [
@@ -45,6 +46,10 @@ class Progress:
     def batches(self, iterable, number):
         """The same iterable, of `number` batches of validation, shown as it is used up."""
         return tqdm.tqdm(iterable, total=number, position=0)
+
+    def validated(self, loss):
+        """Say what a validation loss means, beside the line that says it."""
+        print(f'validation perplexity = {evaluate.perplexity(loss):.2f}', file=sys.stderr)
 
     def step(self, counter, seconds, tokens, took, **scalars):
         """Tell of a step; what is drawn of it comes later, so that lines may follow.
@@ -137,7 +142,7 @@ class Silence:
     def tell(self, *arguments, **scalars):
         pass
 
-    show = hide = line = step = write = samples = __exit__ = tell
+    show = hide = line = validated = step = write = samples = __exit__ = tell
 
     def __enter__(self):
         return self

@@ -10,7 +10,6 @@ import numpy as np
 
 from .. import load_dataset, model
 from ..command_line import streams
-from ..evaluation import evaluate
 from ..gradients import lora
 from ..model_files import checkpoint, model_directory
 from ..sampling import generation
@@ -256,7 +255,7 @@ class Run:
 
     @distribution.chief_alone
     def validate(self):
-        print('Calculating validation loss...', flush=True)
+        self.progress.line('Calculating validation loss...')
         self.validation.shown = self.progress.batches
         loss = self.validation.loss(self.stop)
         if loss is None:
@@ -265,7 +264,7 @@ class Run:
         self.progress.line(
             f'[{self.state.counter} | {self.seconds():2.2f}] validation loss = {loss:2.2f}'
         )
-        print(f'validation perplexity = {evaluate.perplexity(loss):.2f}', file=sys.stderr)
+        self.progress.validated(loss)
         if np.isfinite(loss):
             self.saver.validated_at(self.state.counter)
         if validation.is_best(self.state, loss) and self.config.save_best:

@@ -47,6 +47,8 @@ def test_a_notebook_shows_one_bar_and_a_plot_that_change_in_place(place):
     lines = texts_of(finetune, 'stdout').splitlines()
     assert lines[-1] == 'Saving checkpoint/run1/model-5'
     assert not [line for line in lines if re.match(r'\[\d+ \|', line)]
+    assert re.search(r'loss \d\.\d+ · validation \d\.\d+, perplexity \d+\.\d', html)
+    assert 'alidation' not in texts_of(finetune, 'stdout') + texts_of(finetune, 'stderr')
     assert 'retracing' not in texts_of(finetune, 'stderr')
     assert re.search(
         r'losses=\{1: .*, 5: .*\}, val_losses=\{1: .*, 2: .*, 4: ', texts_of(printed, 'stdout')
