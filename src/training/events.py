@@ -22,7 +22,10 @@ class Writer:
             f'events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{there}'
         )
         self.path = os.path.join(directory, name)
-        self._records = tf.io.TFRecordWriter(self.path)
+        try:
+            self._records = tf.io.TFRecordWriter(self.path)
+        except tf.errors.OpError:  # checkpoints could not be written there either
+            raise OSError(f'{directory} is not a folder that may be written into') from None
         self._write(file_version='brain.Event:2')
 
     def add(self, step, **scalars):

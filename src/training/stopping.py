@@ -62,4 +62,4 @@ def _listen(signals, stop, ending):
 
 def _write(text):
     with contextlib.suppress(OSError):  # the terminal may be gone
-        os.write(2, text)
+        os.write(2, b'\n' + text if os.isatty(2) else text)  # behind the bar, and ^C

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from src.training import events
@@ -8,6 +9,15 @@ def recorded(directory):
     (path,) = directory.glob('events.out.tfevents.*')
     records = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
     return [tf.compat.v1.Event.FromString(record) for record in records]
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise tf.errors.PermissionDeniedError(None, None, f'{path}; Permission denied')
+
+    monkeypatch.setattr(tf.io, 'TFRecordWriter', refuse)  # root may write everywhere
+    with pytest.raises(OSError, match='run is not a folder that may be written into$'):
+        events.Writer(str(tmp_path / 'run'))
 
 
 def test_scalars_are_written_as_tensorflow_1_wrote_them(tmp_path):
