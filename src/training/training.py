@@ -51,9 +51,7 @@ def train(config, shown=progress.shown):
         if config.dry_run:
             print('\n'.join(memory.report(initial.hparams, config)))
             return
-        alone = run_directory.alone(config) if devices.is_chief else contextlib.nullcontext()
-        with alone:
-            _run(_with_the_chiefs_seed(config, devices), initial, devices, shown)
+        _run(_with_the_chiefs_seed(config, devices), initial, devices, shown)
 
 
 def _run(config, initial, devices, shown):
@@ -64,15 +62,19 @@ def _run(config, initial, devices, shown):
     run = training_loop.Run(config, devices, initial, models, tokens, shown)
     print('dataset has', run.state.sampler.total_size, 'tokens')
     _require_same(config, run.state, prefix, devices)
-    run.resume(prefix)
-    print('Training...', flush=True)
-    try:
-        run.loop()
-    except tf.errors.ResourceExhaustedError:
-        raise ValueError(
-            'The memory is too small for this. What needs less: --memory_saving_gradients, '
-            'a smaller --batch_size or --seq_length, --optimizer sgd'
-        ) from None
+    # Now, when nothing is left that may be refused: until here nothing is written.
+    with run_directory.alone(config) if devices.is_chief else contextlib.nullcontext():
+        if initial.checkpoint(config) != prefix:
+            raise ValueError(f'{run_directory.of(config)} was trained meanwhile; start again')
+        run.resume(prefix)
+        print('Training...', flush=True)
+        try:
+            run.loop()
+        except tf.errors.ResourceExhaustedError:
+            raise ValueError(
+                'The memory is too small for this. What needs less: --memory_saving_gradients, '
+                'a smaller --batch_size or --seq_length, --optimizer sgd'
+            ) from None
 
 
 def _fitted(config, hparams):
