@@ -104,5 +104,8 @@ def finetune(dataset: str, **options: object) -> Finetuned:
 
     training.train(config, notebook.Progress if notebook.is_one() else progress.shown)
     directory = run_directory.of(config)
-    losses = progress.curves(progress.path_in(directory))
+    path = progress.path_in(directory)
+    losses = {'loss': {}, 'val_loss': {}}
+    if os.path.exists(path):  # a dry run makes none
+        losses = progress.curves(path)
     return Finetuned(directory, losses['loss'], losses['val_loss'])

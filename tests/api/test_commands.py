@@ -77,6 +77,12 @@ def test_a_run_is_what_its_files_say(place):
     assert np.isfinite(lm.score('All the world').loss)
 
 
+def test_a_dry_run_makes_nothing(place, capsys):
+    run = gpt2.finetune('text', model_name='tiny', dry_run=True)
+    assert (run.losses, run.val_losses) == ({}, {}) and not pathlib.Path('checkpoint').exists()
+    assert 'GB in all' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     'options, complaint',
     [
