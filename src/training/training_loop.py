@@ -173,7 +173,8 @@ class Run:
         counter, state.counter = state.counter, state.counter + 1
         finite, too_large = np.isfinite(loss + norm), np.isfinite(loss) and scale > 1
         if self.devices.is_chief:
-            self.saver.tried(finite or too_large)
+            with _going_on():
+                self.saver.tried(finite or too_large)
         self.progress.step(
             counter, self.seconds(), batches.size, took,
             loss=loss, average=average, learning_rate=learning_rate, gradient_norm=norm,

@@ -68,6 +68,21 @@ def test_the_end_of_steps_saves_no_weights_that_are_no_numbers(place, capsys):
     assert f'{said} {RUN}/model-2\n' in capsys.readouterr().err
 
 
+def test_old_checkpoints_that_cannot_be_removed_do_not_end_the_run(place, capsys, monkeypatch):
+    rotate, calls = rotation.rotate, []
+
+    def full(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise OSError(28, 'No space left on device')
+        rotate(*arguments, **options)
+
+    monkeypatch.setattr(rotation, 'rotate', full)
+    train(steps=9, save_every=1)
+    assert 'No space left on device. Training goes on\n' in capsys.readouterr().err
+    assert kept() == [f'model-{n}' for n in (5, 6, 7, 8, 9)] and len(scalars('loss')) == 9
+
+
 def test_the_newest_that_validated_is_not_rotated_away(place):
     train(steps=11, save_every=1, val_every=4, val_batch_count=1, save_best=True)
     assert kept() == [f'model-{n}' for n in (7, 8, 9, 10, 11)]
