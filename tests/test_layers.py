@@ -29,6 +29,7 @@ ORDER = """
     model_files: model_directory download rotation checkpoint architecture
     encoding: train_encoder encode
     gradients: dropout lora masks fused_loss lean_attention lean_block backpropagation small_model
+        custom_gradients
     sampling: sample_config litert sample_numpy controls backends beam speculative generation
         token_logprobs
     evaluation: likelihood cloze suffix_automaton check_overlap evaluate

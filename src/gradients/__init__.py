@@ -8,6 +8,7 @@
     fused_loss        the last matrix product and the cross-entropy as one
     backpropagation   from the loss to the embeddings, layer by layer, remembered or recomputed
     small_model       the same for small models, compiled as one program
+    custom_gradients  what TensorFlow keeps of them, given back
 
 A block is written four times in this project: docs/blocks.md says which runs when, and what each
 may not change. Nothing here knows files, optimizers, or when a step is made.

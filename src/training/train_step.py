@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from .. import accumulate, load_dataset, model
 from ..data import packing
-from ..gradients import backpropagation, lean_block, masks, small_model
+from ..gradients import backpropagation, custom_gradients, lean_block, masks, small_model
 from . import dataset, distribution, optimizer
 
 OPTIMIZERS = {
@@ -192,7 +192,8 @@ def compiled(state, config, window, devices=distribution.ONE, copies=()):
         input_signature=[tf.TensorSpec(shape, tf.int32), tf.TensorSpec([])], autograph=False
     )
     def train_step(batches, learning_rate):
-        return devices.run(steps, batches, learning_rate)
+        with custom_gradients.forgotten_afterwards():  # when it was traced
+            return devices.run(steps, batches, learning_rate)
 
     return train_step
 

@@ -187,7 +187,11 @@ def tar_of(**texts):
     [
         ('x.tar', tar_of(a=b'one\n'), 'x.tar has NUL characters, in line 1. It is a .tar; unpack'),
         ('x.tar.gz', gzip.compress(tar_of(a=b'one\n'), mtime=0), 'It is a .tar; unpack it'),
-        ('x.txt', gzip.compress(tar_of(a=b'one\n'), mtime=0), 'byte 0x8b at 1 .* It is packed by gzip'),
+        (
+            'x.txt',
+            gzip.compress(tar_of(a=b'one\n'), mtime=0),
+            'byte 0x8b at 1 .* It is packed by gzip',
+        ),
         ('x.txt', 'Hello, world\n'.encode('utf-16-le'), '--encoding utf-16-le'),
         ('x.txt', 'Hello, world\n'.encode('utf-16-be'), '--encoding utf-16-be'),
         ('x.txt', b'one\ntwo\0\n\0', 'NUL characters, in line 2. It is damaged, or no text'),

@@ -1,6 +1,7 @@
 """Runs of the trainer in this process; tests/test_programs.py starts train.py itself."""
 
 import csv
+import gc
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ from conftest import TEXT
 from runs import same, scalars, train, weights
 
 from src import encoder, load_dataset, model
+from src.gradients import small_model
 from src.model_files import checkpoint, model_directory
 from src.sampling import generation
 from src.training import dataset, train_config, training, training_loop
@@ -45,6 +47,19 @@ def test_it_prints_what_shepperds_prints(place, capsys):
         f'[3 | t] loss={losses[2]} avg={averages[2]:2.2f}\n'
         'Saving checkpoint/run1/model-3\n'
     )
+
+
+@pytest.mark.parametrize('widest', [0, 1024])  # layer by layer, and as one program
+def test_a_run_that_has_ended_holds_no_memory(place, monkeypatch, widest):
+    def graphs():  # each holds the weights and the optimizer's variables
+        gc.collect()
+        return sum(isinstance(each, tf.Graph) for each in gc.get_objects())
+
+    monkeypatch.setattr(small_model, 'WIDEST', widest)
+    train(run_name='first')  # what TensorFlow keeps for its own operations
+    before = graphs()
+    train(run_name='second')
+    assert graphs() <= before
 
 
 def test_it_learns(place):
