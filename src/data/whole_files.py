@@ -1,4 +1,6 @@
-"""Files that have their names only when they are complete, and are written by one process at once.
+"""Files and folders that have their names only when they are complete.
+
+A file is written by one process at once.
 
 What a killed process left is removed by the next that writes the same file. Names of what is not
 complete begin with a dot, and no one can guess them: nothing is written through somebody's link.
@@ -8,6 +10,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 
 from . import processes, text_files
 
@@ -43,6 +46,44 @@ def complete(path):
         if not error.errno or error.filename not in (None, part, lock):
             raise
         raise OSError(error.errno, error.strerror, path) from None
+
+
+@contextlib.contextmanager
+def complete_folder(path):
+    """A new folder that will be `path`, where nothing is, or an empty folder.
+
+    Raises OSError: it cannot be made, or something has that name by then.
+    """
+    directory, name = os.path.split(os.path.abspath(path))
+    part = os.path.join(directory, f'.{name}.{secrets.token_hex(8)}.part')
+    try:
+        with processes.locked(f'{part}.lock'):  # who looks for folders of dead processes sees it
+            try:
+                _remove_dead_folders(directory, name)
+                os.mkdir(part)
+                yield part
+                os.rename(part, path)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(f'{part}.lock')
+    except OSError as error:
+        if not error.errno or error.filename not in (None, part, f'{part}.lock'):
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def _remove_dead_folders(directory, name):
+    """Remove what is not complete of processes that are dead: nobody holds its lock."""
+    if os.name != 'posix':  # there are no locks
+        return
+    for entry in os.listdir(directory):
+        if re.fullmatch(rf'\.{re.escape(name)}\.[0-9a-f]+\.part', entry):
+            lock = os.path.join(directory, f'{entry}.lock')
+            with processes.locked(lock) as holder:
+                if not holder:
+                    shutil.rmtree(os.path.join(directory, entry), ignore_errors=True)
+                    os.remove(lock)
 
 
 def _remove_parts(directory, name):

@@ -1,6 +1,8 @@
 """A file is there when it is complete; one process writes it, and nobody through a link."""
 
 import os
+import pathlib
+import re
 import stat
 import subprocess
 import sys
@@ -129,3 +131,29 @@ def test_an_error_that_names_no_file_is_about_this_one(tmp_path):
     with pytest.raises(OSError, match="Input/output error: 'text'"):
         with whole_files.complete(str(tmp_path / 'out')):
             raise OSError(5, 'Input/output error', 'text')
+
+
+def test_a_folder_has_its_name_when_it_is_complete(tmp_path):
+    path = tmp_path / 'a [b] 中'
+    with whole_files.complete_folder(str(path)) as part:
+        pathlib.Path(part, 'file').write_bytes(b'new')
+        assert not path.exists()
+    assert os.listdir(path) == ['file'] and os.listdir(tmp_path) == [path.name]
+    with pytest.raises(OSError, match=f'not empty.*{re.escape(str(path))}'):
+        with whole_files.complete_folder(str(path)) as part:
+            pathlib.Path(part, 'other').write_bytes(b'new')
+    assert os.listdir(path) == ['file'] and os.listdir(tmp_path) == [path.name]
+
+
+def test_a_folder_that_is_not_complete_is_removed_unless_somebody_writes_it(tmp_path):
+    path = str(tmp_path / 'out')
+    with pytest.raises(KeyboardInterrupt), whole_files.complete_folder(path):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+    (tmp_path / '.out.0123456789abcdef.part').mkdir()  # of a process that was killed
+    with whole_files.complete_folder(path) as other:
+        with whole_files.complete_folder(path) as part:
+            assert os.path.isdir(other)
+            pathlib.Path(part, 'mine').touch()
+        os.remove(tmp_path / 'out' / 'mine')  # an empty folder may be replaced
+    assert os.listdir(tmp_path) == ['out']
