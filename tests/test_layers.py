@@ -20,7 +20,7 @@ ORDER = """
     command_line: invocation escaping quiet streams names signature flags
     encoder
     data: processes foreign_bytes text_files delimited json_rows tables dataset_config whole_files
-        token_files packing
+        pickles token_files packing
     load_dataset
     model
     sample

@@ -7,6 +7,7 @@
     tables            rows and lines to texts
     dataset_config    the options of all this
     whole_files       files that have their names when they are complete
+    pickles           pickles of other programs, without running anything
     token_files       tokens to files and back
     packing           many short texts in each window
     processes         several processors at work
