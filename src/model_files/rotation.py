@@ -31,7 +31,7 @@ def state_of(name):
 
 
 def rotate(directory, keep=KEEP, protected=()):
-    """Remove all but the last `keep` checkpoints and those that are `protected`, by name.
+    """Remove all but the last `keep` checkpoints, 0 for all, and those `protected` by name.
 
     Of the states, the last one alone stays.
     """

@@ -13,7 +13,7 @@ from . import train_config
 
 def of(config):
     """Where checkpoints and events go."""
-    return os.path.join(model_directory.RUNS, config.run_name)
+    return os.path.join(config.checkpoint_dir, config.run_name)
 
 
 def of_best(config):
@@ -76,8 +76,9 @@ def alone(config):
 
     Raises ValueError: another one does, whose number is told.
     """
-    os.makedirs(model_directory.RUNS, exist_ok=True)
-    path = os.path.join(model_directory.RUNS, f'.{config.run_name}.lock')
+    folder = config.checkpoint_dir or os.curdir
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f'.{config.run_name}.lock')
     with processes.locked(path) as holder:
         if holder:
             raise ValueError(
@@ -88,7 +89,7 @@ def alone(config):
         finally:
             with contextlib.suppress(OSError):  # the folder only where nothing else is in it
                 os.remove(path)
-                os.rmdir(model_directory.RUNS)
+                os.rmdir(folder)
 
 
 def set_aside(config):

@@ -26,6 +26,7 @@ class Saver:
         self.files = files  # of the model's directory, for the run's
         self.directory = run_directory.of(config)
         self.trusted, self.untried, self.validated = True, None, None
+        self.earlier = None  # the names of those that --keep_earlier leaves
 
     def save(self, counter, ends=False):
         """Write `model-<counter>`, unless its weights are known to be bad, which is said.
@@ -40,6 +41,8 @@ class Saver:
             print(f'{name} is not saved: {problem}; {there}', file=sys.stderr)
             return
         print('Saving', os.path.join(self.directory, name), flush=True)
+        if self.earlier is None:  # not before: until a run begins, an older one may lie there
+            self.earlier = rotation.kept(self.directory) if self.config.keep_earlier else []
         write_more = self._write_adapters if self.config.lora_rank else lambda prefix: None
         checkpoint.save(
             self.directory, counter, self.plain_params(), self.state.tensors(), self.files,
@@ -71,8 +74,8 @@ class Saver:
         self.validated = f'model-{counter}'
 
     def _rotate(self):
-        protected = [self.validated] if self.config.save_best else []
-        rotation.rotate(self.directory, protected=protected)
+        protected = [*self.earlier, *([self.validated] if self.config.save_best else [])]
+        rotation.rotate(self.directory, self.config.max_checkpoints, protected)
 
     def save_best(self):
         directory, counter = run_directory.of_best(self.config), self.state.counter

@@ -5,7 +5,7 @@ import os
 
 from ..command_line.flags import flag
 from ..data import dataset_config
-from ..model_files import model_directory
+from ..model_files import model_directory, rotation
 
 SIZES = ('n_layer', 'n_head', 'n_embd', 'n_ctx')
 
@@ -162,6 +162,9 @@ class TrainConfig(
         help='A file, a directory or a glob pattern: text, tables, or what encode.py wrote',
     )
     run_name: str = flag('run1', help='The name of the folders in checkpoint/ and samples/')
+    checkpoint_dir: str = flag(
+        model_directory.RUNS, metavar='DIR', help='The folder of the runs, in place of checkpoint/'
+    )
     restore_from: str = flag(
         'latest',
         help='latest (of the run, else the model), fresh (the model), scratch (random weights), '
@@ -183,6 +186,13 @@ class TrainConfig(
     save_every: int = flag(
         1000, least=0, metavar='N', help='Write a checkpoint every N steps; 0 never does'
     )
+    max_checkpoints: int = flag(
+        rotation.KEEP, least=0, metavar='N', help='How many checkpoints stay; 0 keeps all'
+    )
+    keep_earlier: bool = flag(
+        False, help='Leave those from before the run went on as well, whatever their number'
+    )
+    print_every: int = flag(1, least=1, metavar='N', help='Print the line of every Nth step')
     seed: int = flag(
         None, least=0, help='Makes the choice of windows, noise, dropout and samples repeatable'
     )

@@ -180,9 +180,10 @@ class Run:
             loss=loss, average=average, learning_rate=learning_rate, gradient_norm=norm,
         )  # fmt: skip
         self.count_skipped(counter, finite, too_large)
-        self.progress.line(
-            f'[{counter} | {self.seconds():2.2f}] loss={loss:2.2f} avg={average:2.2f}'
-        )
+        if counter % config.print_every == 0:
+            self.progress.line(
+                f'[{counter} | {self.seconds():2.2f}] loss={loss:2.2f} avg={average:2.2f}'
+            )
 
     def count_skipped(self, counter, finite, scale_was_too_large):
         """Raise ValueError when several steps in a row could not be made."""

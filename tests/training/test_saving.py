@@ -1,7 +1,9 @@
 """Which weights are saved, and which are not, when a run goes wrong."""
 
 import json
+import os
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -90,6 +92,24 @@ def test_the_newest_that_validated_is_not_rotated_away(place):
     assert kept() == [f'model-{n}' for n in (11, 12, 13, 14, 15)]  # this process knows of none
     train(steps=23, save_every=1, val_every=16, val_batch_count=1, save_best=True)
     assert kept() == [f'model-{n}' for n in (16, 19, 20, 21, 22, 23)]
+
+
+def test_how_many_checkpoints_stay_and_where(place, capsys):
+    def kept():
+        return rotation.kept('runs/run1')
+
+    train(steps=5, save_every=1, checkpoint_dir='runs', max_checkpoints=2, print_every=2)
+    assert kept() == ['model-4', 'model-5']
+    assert len(pathlib.Path('runs/run1/loss.csv').read_text().splitlines()) == 1 + 5
+    assert re.findall(r'^\[(\d+) ', capsys.readouterr().out, re.MULTILINE) == ['2', '4']
+    goes_on = {'save_every': 1, 'checkpoint_dir': 'runs', 'max_checkpoints': 1}
+    train(steps=8, keep_earlier=True, **goes_on)
+    assert kept() == ['model-4', 'model-5', 'model-8']
+    train(steps=9, **goes_on)
+    assert kept() == ['model-9']
+    assert not os.path.exists('checkpoint') and not os.path.exists('runs/.run1.lock')
+    train(steps=2, keep_earlier=True, restore_from='fresh', **goes_on)
+    assert kept() == ['model-2'] and rotation.kept('runs/run1.1') == ['model-9']
 
 
 @pytest.mark.parametrize(
