@@ -275,6 +275,12 @@ def _read_encoder(path):
             encoder = json.load(file)
     except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8, or nested too deeply
         raise ValueError(f'{path} is not a vocabulary: {error}') from None
+    require_ids(path, encoder)
+    return encoder
+
+
+def require_ids(path, encoder):
+    """Raise ValueError where `encoder`, from the file `path`, does not map tokens to ids."""
     if not isinstance(encoder, dict) or not encoder:
         raise ValueError(f'{path} is not a vocabulary: it should map tokens to ids')
     if any(type(number) is not int or number < 0 for number in encoder.values()):
@@ -283,7 +289,6 @@ def _read_encoder(path):
         raise ValueError(f'{path} is not a vocabulary: {len(encoder)} tokens have no id {last}')
     if len(set(encoder.values())) < len(encoder):
         raise ValueError(f'{path} is not a vocabulary: two tokens have the same id')
-    return encoder
 
 
 def _read_merges(path):

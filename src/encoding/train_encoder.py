@@ -80,11 +80,16 @@ def of_characters(config):
     for text in blocks(config, {encoder.END_OF_TEXT}):
         characters.update(text)
         marks.update(encoder.cut(text, {encoder.END_OF_TEXT})[1::2])
-    spelled = [encoder.spelled(character) for character in sorted(characters)]
-    # What glues the bytes of each together; only its first byte can begin a character.
-    merges = dict.fromkeys((s[:end], s[end]) for s in spelled for end in range(1, len(s)))
-    enc = encoder.Encoder({token: i for i, token in enumerate(spelled)}, merges)
+    enc = of_these({character: i for i, character in enumerate(sorted(characters))})
     return enc.with_special_tokens(','.join([*marks, config.special_tokens]))
+
+
+def of_these(characters):
+    """The Encoder of {character: id}."""
+    ids = {encoder.spelled(character): i for character, i in characters.items()}
+    # What glues the bytes of each together; only its first byte can begin a character.
+    merges = dict.fromkeys((s[:end], s[end]) for s in ids for end in range(1, len(s)))
+    return encoder.Encoder(ids, merges)
 
 
 def of_byte_pairs(config):
