@@ -14,6 +14,7 @@ if (
 
 import contextlib
 import sys
+import threading
 
 from .command_line import escaping, flags
 from .model_files import model_directory
@@ -73,11 +74,14 @@ def interact_model(
     loaded = generation.load(model_name, models_dir, adapters, engine, dtype)
     if stream is None:
         stream = sys.stdout.isatty() and not config.num_beams
-    compiled = isinstance(loaded.lm, litert.LiteRT) or not sys.stderr.isatty()
+    compiling = None
+    if sys.stdin.isatty() and not isinstance(loaded.lm, litert.LiteRT) and not config.num_beams:
+        rows = 1 if stream else min(batch_size, nsamples or batch_size)
+        compiling = start_compiling(loaded, rows, **options)
     while prompt := ask():
-        if not compiled:
+        if compiling and compiling.is_alive():
             print('Compiling for the first text; later ones come at once', file=sys.stderr)
-            compiled = True
+            compiling.join()
         try:
             if stream:
                 texts = generation.streams(loaded, prompt, **options)
@@ -93,6 +97,19 @@ def interact_model(
         except KeyboardInterrupt:  # of this text, not of the program
             print(flush=True)
         print('=' * 80, flush=True)
+
+
+def start_compiling(loaded, batch_size, *, config, temperature, top_k, top_p, **_):
+    """A thread that compiles while the first prompt is typed."""
+    from .sampling import backends
+
+    options = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+    options['controls'] = config.controls(loaded.encoder, loaded.lm.hparams.n_vocab)
+    thread = threading.Thread(
+        target=backends.compile_for_first_text, args=(loaded.lm, batch_size), kwargs=options
+    )
+    thread.start()
+    return thread
 
 
 def ask():

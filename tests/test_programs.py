@@ -1,6 +1,7 @@
 """train.py and the two sampling scripts as programs, on a tiny model."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -11,11 +12,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
+from src import interactive_conditional_samples, sample
 from src.model_files import model_directory
+from src.sampling import backends
 
 ROOT = pathlib.Path(__file__).parent.parent
 # XLA would compile longer than the steps take, where a tiny model is not to save memory.
@@ -98,7 +102,6 @@ def test_on_a_terminal_it_streams_and_control_c_ends_the_text_alone(place):
     os.write(terminal, b'All the\\\n')
     wait_for(b'... ')
     os.write(terminal, b'world\n')
-    wait_for(b'Compiling for the first text; later ones come at once')
     wait_for(b'SAMPLE 1')
     wait_for(b'\n')
     while len(seen) < 100:
@@ -112,6 +115,42 @@ def test_on_a_terminal_it_streams_and_control_c_ends_the_text_alone(place):
             pass
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     os.close(terminal)
+
+
+def test_the_first_text_is_compiled_while_its_prompt_is_typed(place, monkeypatch, capsys):
+    def traced():
+        functions = (sample.read, sample._continue)
+        return sum(function.experimental_get_tracing_count() for function in functions)
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+        def readline(self):
+            if not self.tell():  # who types slowly
+                (compiling,) = set(threading.enumerate()) - before
+                compiling.join()
+                counts.append(traced())
+            return super().readline()
+
+    counts, before = [traced()], set(threading.enumerate())
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, 'stdin', Terminal('All the world\n'))
+    interactive_conditional_samples.interact_model('tiny', top_k=7, length=9, stream=True)
+    counts.append(traced())
+    assert counts[0] + 2 == counts[1] == counts[2]
+    assert 'Compiling' not in capsys.readouterr().err
+
+
+def test_who_types_faster_than_it_compiles_is_told(place, monkeypatch, capsys):
+    compiling = threading.Event()
+    monkeypatch.setattr(backends, 'compile_for_first_text', lambda *_, **__: compiling.wait(60))
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('All\n'))
+    monkeypatch.setattr(sys.stdin, 'isatty', lambda: True)
+    threading.Timer(1, compiling.set).start()
+    interactive_conditional_samples.interact_model('tiny', length=2)
+    assert 'Compiling for the first text; later ones come at once\n' in capsys.readouterr().err
 
 
 def test_prefixes_from_a_file_to_a_new_file(place):

@@ -143,3 +143,12 @@ def rows(lm, contexts, length, uniforms, *, controls=None, **options):
     if controls:
         controls = in_graph.Controls(*controls)
     return sample.Rows(lm, contexts, length, uniforms, controls=controls, **options)
+
+
+def compile_for_first_text(lm, batch_size, **options):
+    """Let TensorFlow compile what `rows` of that many short prompts need for their first tokens.
+
+    Says nothing of logits that are no numbers, or of too little memory: the first text will.
+    """
+    with contextlib.suppress(ValueError), enough_memory():
+        rows(lm, [[0, 0]] * batch_size, 1, [[0.0]] * batch_size, **options).grow(1)
