@@ -1,9 +1,11 @@
 """What several tests start from: a real model directory, and a model that is no model."""
 
 import functools
+import gc
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 
@@ -19,6 +21,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
 
 import numpy as np
 import pytest
+import runs
 import tensorflow as tf
 
 from src import encoder, model
@@ -31,12 +34,20 @@ ROOT = GOLDEN.parent.parent
 TEXT = 'All the world is a stage, and all the men and women merely players;\n' * 20
 
 
-# In the background a shell lets SIGINT be ignored, and so would all programs that tests start.
+# In the background a shell lets SIGINT be ignored, nohup SIGHUP, and so would all programs that
+# tests start: a signal that is handled here has its default in them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, lambda *_: None)
 
 # One thread adds in one order, so that what is equal is equal to the last bit.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def pytest_collection_finish():
+    """Nothing that is there before the first test is looked at whenever garbage is collected."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -75,12 +86,50 @@ def models_dir(tmp_path):
     return tmp_path / 'models'
 
 
+@pytest.fixture(scope='session')
+def shallow(tmp_path_factory):
+    """The directory of the recorded model with its first layer alone, traced in half the time."""
+    recorded, directory = GOLDEN / 'openai_checkpoint', tmp_path_factory.mktemp('shallow')
+    for name in ('checkpoint', 'encoder.json', 'vocab.bpe'):
+        shutil.copy(recorded / name, directory)
+    hparams = json.loads((recorded / 'hparams.json').read_text())
+    (directory / 'hparams.json').write_text(json.dumps({**hparams, 'n_layer': 1}))
+    reader = tf.train.load_checkpoint(str(recorded))
+    names = [n for n in reader.get_variable_to_shape_map() if not re.match('model/h[^0]', n)]
+    tf.raw_ops.SaveV2(
+        prefix=str(directory / 'model.ckpt'), tensor_names=names,
+        shape_and_slices=[''] * len(names), tensors=[reader.get_tensor(name) for name in names],
+    )  # fmt: skip
+    return directory
+
+
 @pytest.fixture
-def place(models_dir, monkeypatch):
-    """A working directory with the model `tiny` and a text."""
-    monkeypatch.chdir(models_dir.parent)
+def place(tmp_path, shallow, monkeypatch):
+    """A working directory with a model of one layer, `tiny`, and a text."""
+    shutil.copytree(shallow, tmp_path / 'models' / 'tiny')
+    monkeypatch.chdir(tmp_path)
     pathlib.Path('text').write_text(TEXT)
-    return models_dir.parent
+    return tmp_path
+
+
+@pytest.fixture(scope='session')
+def after_two_steps(tmp_path_factory, shallow):
+    """The directory `checkpoint` after train(steps=2) in `place`."""
+    directory = tmp_path_factory.mktemp('after_two_steps')
+    shutil.copytree(shallow, directory / 'models' / 'tiny')
+    (directory / 'text').write_text(TEXT)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(directory)
+        monkeypatch.setattr(small_model, 'WIDEST', 0)
+        runs.train(steps=2)
+    return directory / 'checkpoint'
+
+
+@pytest.fixture
+def trained(place, after_two_steps):
+    """The same as `place`, with a run of two steps, `run1`."""
+    shutil.copytree(after_two_steps, place / 'checkpoint')
+    return place
 
 
 @pytest.fixture

@@ -62,8 +62,7 @@ def test_weights_whose_loss_is_no_number_are_taken_back(place, capsys, monkeypat
     assert checkpoint.load_state(f'{RUN}/model-4') is not None
 
 
-def test_the_end_of_steps_saves_no_weights_that_are_no_numbers(place, capsys):
-    train(steps=2)
+def test_the_end_of_steps_saves_no_weights_that_are_no_numbers(trained, capsys):
     train(steps=4, **DIVERGING)  # skipped steps, fewer than end a run
     assert kept() == ['model-2'] and whole(f'{RUN}/model-2')
     said = 'model-4 is not saved: its loss or gradient is not a number; the last good one is'
@@ -160,12 +159,11 @@ def test_steps_are_those_of_the_whole_run(place, capsys):
     assert list(scalars('loss')) == list(range(1, 11))
 
 
-def test_another_dataset_is_said(place, capsys):
-    train(steps=1)
+def test_another_dataset_is_said(trained, capsys):
     pathlib.Path('other').write_text('Quite another text. ' * 40)
-    train(steps=2, dataset='other')
-    assert 'The dataset is another one than before, or read otherwise\n' in capsys.readouterr().err
     train(steps=3, dataset='other')
+    assert 'The dataset is another one than before, or read otherwise\n' in capsys.readouterr().err
+    train(steps=4, dataset='other')
     assert 'another one' not in capsys.readouterr().err
 
 
@@ -192,12 +190,11 @@ def test_epochs_of_packed_texts_have_each_text_once(place, capsys):
 
 
 @pytest.mark.parametrize('numbers', ['{}', 'null', '[]', '{"seed": "x"}', '"', '{"seed": 1}'])
-def test_a_state_that_is_damaged_is_named(place, numbers):
-    train(steps=1)
-    tensors = checkpoint.load_state(f'{RUN}/model-1')
-    checkpoint._write(f'{RUN}/state-1', {**tensors, 'numbers': tf.constant(numbers)})
-    with pytest.raises(ValueError, match='state that lies beside .*model-1 is damaged') as error:
-        train(steps=2)
+def test_a_state_that_is_damaged_is_named(trained, numbers):
+    tensors = checkpoint.load_state(f'{RUN}/model-2')
+    checkpoint._write(f'{RUN}/state-2', {**tensors, 'numbers': tf.constant(numbers)})
+    with pytest.raises(ValueError, match='state that lies beside .*model-2 is damaged') as error:
+        train(steps=3)
     assert '\n' not in str(error.value)
 
 
