@@ -104,12 +104,18 @@ def shallow(tmp_path_factory):
 
 
 @pytest.fixture
-def place(tmp_path, shallow, monkeypatch):
-    """A working directory with a model of one layer, `tiny`, and a text."""
+def shallow_models_dir(tmp_path, shallow):
+    """As `models_dir`, but `tiny` has one layer."""
     shutil.copytree(shallow, tmp_path / 'models' / 'tiny')
-    monkeypatch.chdir(tmp_path)
+    return tmp_path / 'models'
+
+
+@pytest.fixture
+def place(shallow_models_dir, monkeypatch):
+    """A working directory with the model `tiny`, of one layer, and a text."""
+    monkeypatch.chdir(shallow_models_dir.parent)
     pathlib.Path('text').write_text(TEXT)
-    return tmp_path
+    return shallow_models_dir.parent
 
 
 @pytest.fixture(scope='session')

@@ -32,9 +32,9 @@ COPIED = ('train.py', 'encode.py', 'download_model.py')
 
 
 @pytest.fixture
-def place(models_dir):
+def place(shallow_models_dir):
     """A working directory with the model `tiny` and a text."""
-    place = models_dir.parent
+    place = shallow_models_dir.parent
     (place / 'text').write_text('All the world is a stage.\n' * 50)
     return place
 

@@ -35,8 +35,9 @@ MORE = {'train.py': STEPS, 'src/generate_unconditional_samples.py': ['--length',
 
 
 @pytest.fixture
-def place(models_dir):
+def place(shallow_models_dir):
     """As if the README's first command had been typed: one model is there, under the name 345M."""
+    models_dir = shallow_models_dir
     (models_dir / 'tiny').rename(models_dir / '345M')
     (models_dir.parent / 'dset.txt').write_text('The secret of life. ' * 50)
     (models_dir.parent / 'jokes.csv').write_text('text,topic\n' + 'A short one,life\n' * 9)
