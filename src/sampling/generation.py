@@ -99,14 +99,14 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
             loaded.lm,
             contexts,
             lengths,
-            ended=(lambda ids: _ends(enc.decode(ids), stops) is not None) if stops else None,
+            ended=(lambda ids: ends(enc.decode(ids), stops) is not None) if stops else None,
             controls=config.controls(enc, loaded.lm.hparams.n_vocab),
             **options,
         )
 
     def sample(number, ids):
         text = enc.decode(ids)
-        text = text[: _ends(text, stops)]
+        text = text[: ends(text, stops)]
         if config.include_prefix:
             text = (prompts[number] or '') + text
         return Sample(prompts[number], contexts[number], ids, text)
@@ -150,9 +150,9 @@ def _pieces(rows, enc, stops):
             more = rows.grow(1)
         ids = rows.tokens[0, begin : rows.known[0]].tolist()
         text = enc.decode(ids, complete=not more)
-        end = _ends(text, stops)
+        end = ends(text, stops)
         more = more and end is None
-        text = text[:end] if not more else text[: len(text) - _begun(text, stops)]
+        text = text[:end] if not more else text[: len(text) - begun(text, stops)]
         if len(text) > shown:
             yield text[shown:]
             shown = len(text)
@@ -196,13 +196,13 @@ def _length(lm, prompt, context, length):
     return length
 
 
-def _ends(text, stops):
+def ends(text, stops):
     """Where the first of the texts that end it begins in a text, or None."""
     found = [at for at in map(text.find, stops) if at >= 0]
     return min(found, default=None)
 
 
-def _begun(text, stops):
+def begun(text, stops):
     """How many of its last characters may be the beginning of what ends it."""
     sizes = (size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size]))
     return max(sizes, default=0)
