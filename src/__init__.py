@@ -23,6 +23,7 @@ and a room for each thing that is done, in the order in which data flows:
     evaluation      how good it is
     exporting       files that other programs serve
     api             the Python interface
+    simple          gpt-2-simple's names for it
     command_line    flags
 
 Each room's docstring lists its files. tests/test_layers.py holds the order of imports.

@@ -38,6 +38,7 @@ ORDER = """
         train
     exporting: litert_graph export
     api: notebook language_model commands
+    simple: session downloading datasets finetuning generating drive command_line
     interactive_conditional_samples
     generate_unconditional_samples
     __main__
@@ -54,7 +55,7 @@ WITHOUT_TENSORFLOW = """
     sampling.sample_config sampling.litert sampling.sample_numpy sampling.backends
     sampling.generation evaluation.cloze evaluation.suffix_automaton evaluation.check_overlap
     evaluation.evaluate training.train_config training.train exporting.export
-    interactive_conditional_samples generate_unconditional_samples __main__
+    simple interactive_conditional_samples generate_unconditional_samples __main__
 """.split()
 
 

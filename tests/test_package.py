@@ -23,7 +23,7 @@ def installed(tmp_path_factory):
     place = tmp_path_factory.mktemp('package')
     for name in ('src', 'models/shakespeare'):
         shutil.copytree(ROOT / name, place / 'tree' / name)
-    for name in [*NEEDED, 'tests/requirements.txt']:
+    for name in [*NEEDED, 'gpt_2_simple.py', 'tests/requirements.txt']:
         (place / 'tree' / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, place / 'tree' / name)
     pip = [sys.executable, '-m', 'pip', '--quiet', '--no-input', '--disable-pip-version-check']
@@ -43,8 +43,8 @@ def typed(installed, tmp_path):
     environment = {**os.environ, 'PYTHONPATH': str(installed)}
 
     def typed(*command, code=0):
-        if command[0] == 'gpt2':
-            command = [installed / 'bin' / 'gpt2', *command[1:]]
+        if command[0] in ('gpt2', 'gpt_2_simple'):
+            command = [installed / 'bin' / command[0], *command[1:]]
         result = subprocess.run(
             [sys.executable, *command],
             cwd=empty, env=environment, capture_output=True, text=True, timeout=120,
@@ -62,7 +62,8 @@ def test_the_wheel_holds_all_files_and_the_model(installed):
         for path in root.rglob('*'):
             if path.suffix == '.py' or path.parent.name == 'shakespeare' or path.name == 'py.typed':
                 assert f'{name}/{path.relative_to(root)}' in there
-    assert all(name.startswith(('gpt2/', f'gpt2-{src.__version__}.')) for name in there)
+    ours = ('gpt2/', f'gpt2-{src.__version__}.', 'gpt_2_simple.py')
+    assert all(name.startswith(ours) for name in there)
 
 
 def test_text_in_an_empty_folder(typed):
@@ -101,6 +102,14 @@ def test_a_mistyped_command(typed):
     assert typed('gpt2', 'trian', code=2).endswith('. Did you mean train?\n')
     assert typed('gpt2', 'train', code=2).startswith('gpt2 train: the following arguments are req')
     assert '. Did you mean --dataset?' in typed('gpt2', 'train', '--datset', 'x', code=2)
+
+
+def test_gpt_2_simple_is_there_too(typed):
+    code = 'import gpt_2_simple, sys; assert "tensorflow" not in sys.modules; print(gpt_2_simple.'
+    assert typed('-W', 'error', '-c', f'{code}finetune.__module__)') == 'gpt2.simple.finetuning\n'
+    for command in (['gpt_2_simple'], ['-m', 'gpt_2_simple'], [ROOT / 'gpt_2_simple.py']):
+        assert '--include_prefix' in typed(*command, '--help')
+        assert 'gpt_2_simple finetune TEXT' in typed(*command, code=1)
 
 
 def test_importing_it_prints_nothing_and_loads_no_tensorflow(typed):

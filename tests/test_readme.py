@@ -24,6 +24,7 @@ from src.exporting import export
 from src.gradients import small_model
 from src.model_files import download
 from src.sampling import sample_config
+from src.simple import command_line
 from src.training import train_config
 
 DOCS = ROOT / 'docs'
@@ -113,8 +114,10 @@ def test_all_flags_are_there():
         evaluate.EvaluateConfig,
         train_encoder.TrainEncoderConfig,
         check_overlap.OverlapConfig,
+        command_line.CommandConfig,
     )
-    known = {field.name for config in configs for field in dataclasses.fields(config)} | {'help'}
+    known = {field.name for config in configs for field in dataclasses.fields(config)}
+    known |= {'help', 'mode'}
     known |= set(inspect.signature(generate_unconditional_samples.sample_model).parameters)
     for path in [README, *PAGES]:
         assert set(re.findall(r'--(\w+)', path.read_text('utf-8'))) <= known, path

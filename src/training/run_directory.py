@@ -101,6 +101,16 @@ def set_aside(config):
     has_model = has_model or model_directory.latest(of_best(config))
     for directory, is_used in ((checkpoints, has_model), (samples, has_samples)):
         if is_used:
-            number = next(n for n in itertools.count(1) if not os.path.exists(f'{directory}.{n}'))
-            os.rename(directory, f'{directory}.{number}')
-            print(f'{directory} is kept as {directory}.{number}', file=sys.stderr)
+            rename(directory)
+
+
+def rename(directory):
+    """Give a directory the first free name like its own, run1.1, and say so."""
+    number = next(n for n in itertools.count(1) if not os.path.exists(f'{directory}.{n}'))
+    os.rename(directory, f'{directory}.{number}')
+    print(f'{directory} is kept as {directory}.{number}', file=sys.stderr)
+
+
+def goes_on(config, prefix):
+    """Whether a run that begins from the checkpoint `prefix` goes on behind it: it is its own."""
+    return bool(prefix) and prefix == model_directory.latest(of(config))

@@ -11,7 +11,7 @@ import numpy as np
 from .. import load_dataset, model
 from ..command_line import streams
 from ..gradients import lora
-from ..model_files import checkpoint, model_directory
+from ..model_files import checkpoint
 from ..sampling import generation
 from . import (
     distribution,
@@ -74,7 +74,7 @@ class Run:
 
     def resume(self, prefix):
         """Go on behind `prefix` if it is this run's; otherwise begin, with empty directories."""
-        if prefix and prefix == model_directory.latest(run_directory.of(self.config)):
+        if run_directory.goes_on(self.config, prefix):
             self.state.counter = checkpoint.counter_of(prefix) + 1
             tensors = checkpoint.load_state(prefix)
             if tensors:

@@ -1,0 +1,75 @@
+"""A table as text, and text as tokens."""
+
+import os
+
+import tqdm
+
+from ..data import dataset_config, delimited, tables, text_files, whole_files
+from ..encoding import encode
+from ..model_files import model_directory
+from . import session
+
+# Behind each row of a .csv, with the line break that gpt-2-simple has there, so that a run goes on
+# with the text that it has learnt.
+ROW_END = '<|endoftext|>\n'
+
+
+def encode_csv(
+    csv_path,
+    out_path='csv_encoded.txt',
+    header=True,
+    start_token='<|startoftext|>',
+    end_token='<|endoftext|>',
+):
+    """Write the texts of a table with one column, each between two tokens, and a line break.
+
+    Args:
+        header: whether the first row is the name of the column.
+
+    Raises:
+        ValueError: what cannot be read; the message names the row.
+        OSError: a file cannot be read or written; what had that name before is still there.
+    """
+    csv_path, told = os.fspath(csv_path), tables.Told()
+    if os.path.realpath(csv_path) == os.path.realpath(out_path):
+        raise ValueError(f'{out_path} is the table itself; write the texts elsewhere')
+    config = dataset_config.DatasetConfig(
+        no_header=not header, start_token=start_token, end_token=end_token
+    )
+    with whole_files.complete(out_path) as file, tqdm.tqdm(disable=True) as progress:
+        for name, blocks in text_files.texts_of(csv_path, config.encoding, progress):
+            is_table = name.lower().endswith(delimited.KINDS)
+            name = name if is_table else f'{name}, read as .csv'
+            for _, text in tables.texts_of(name, blocks, config, told):
+                file.write(f'{text}\n'.encode())
+    told.end()
+
+
+def encode_dataset(
+    file_path,
+    model_dir='models',
+    out_path='text_encoded.npz',
+    model_name='124M',
+    combine=50000,
+):
+    """Write the tokens of text, with a model's vocabulary, for finetune.
+
+    Args:
+        file_path: a file, a directory or a glob pattern.
+        combine: shorter files, in characters, are joined.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: no text, or not text in UTF-8.
+        OSError: a file cannot be read or written; what had that name before is still there.
+    """
+    directory = session.find(model_name, model_dir, model_directory.VOCABULARY)
+    config = encode.EncodeConfig(
+        path=os.fspath(file_path),
+        out_npz=os.fspath(out_path),
+        model_name=directory,
+        models_dir=model_dir,
+        combine=combine,
+        end_token=ROW_END,
+    )
+    encode.encode(config)
