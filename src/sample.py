@@ -5,6 +5,8 @@ The language model is given: `lm(tokens, past)` as model.model, with `lm.empty_c
 what is sampled depends on these numbers alone and not on batches, shapes or devices.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -74,12 +76,30 @@ def draw(weights, uniforms):  # [batch, vocab] float64, [batch] in [0, 1) -> [ba
     return tf.reduce_sum(tf.cast(cumulative <= reached, tf.int32), axis=-1)
 
 
-@tf.function(jit_compile=True, autograph=False)
+def compiled(function):
+    """A function of a model and tensors, compiled for each model.
+
+    What is compiled belongs to the model, and is no more when that is not. A tf.function of many
+    models would keep all of them, and their weights.
+    """
+
+    @functools.wraps(function)
+    def of_model(lm, *arguments, **options):
+        functions = vars(lm).setdefault('_compiled', {})
+        if function not in functions:
+            one = functools.partial(function, lm)
+            functions[function] = tf.function(one, jit_compile=True, autograph=False)
+        return functions[function](*arguments, **options)
+
+    return of_model
+
+
+@compiled
 def read(lm, tokens, past):  # [batch, sequence] -> the past with the tokens
     return lm(tokens, past)['present']
 
 
-@tf.function(jit_compile=True, autograph=False)
+@compiled
 def _continue(lm, past, tokens, uniforms, position, end, controls, **choice):
     # tokens and uniforms [batch, window + 1], position and end [batch] -> tokens that are known up
     # to `end`, -1 where logits are NaN, and the past. A row that has reached its end stands still.

@@ -164,6 +164,12 @@ def exported(tmp_path_factory):
     return path
 
 
+def traced(lm):
+    """How often a function was compiled for a model."""
+    functions = vars(lm).get('_compiled', {}).values()
+    return sum(function.experimental_get_tracing_count() for function in functions)
+
+
 class Successor(tf.Module):
     """A language model that expects the token after each token: 5 is followed by 6.
 

@@ -104,7 +104,7 @@ def _prompt(lm, tokens, num_beams):
     return tf.nest.map_structure(lambda x: tf.repeat(x, num_beams, axis=0), past)
 
 
-@tf.function(jit_compile=True, autograph=False)
+@sample.compiled
 def _step(lm, past, parents, last):
     # [beams], [beams] -> logits [beams, vocab], the logarithms of their sums [beams], and the past
     past = tf.nest.map_structure(lambda x: tf.gather(x, parents), past)

@@ -85,7 +85,7 @@ def _propose(draft, past, tokens, uniforms, known, count, settings):
     return tokens, q[None], past
 
 
-@tf.function(jit_compile=True, autograph=False)
+@sample.compiled
 def _continue(
     lm, draft, past, draft_past, tokens, uniforms, known, end, *, count, temperature, top_k, top_p
 ):

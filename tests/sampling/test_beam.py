@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import traced
 
 from src import model, sample
 from src.sampling import beam
@@ -110,17 +111,11 @@ def test_a_context_that_holds_the_end_is_continued(successor):
 
 
 def test_windows_are_invisible_in_the_text_and_few(successor):
-    before = traces()
     for sequence in (1, 2, 30, 63, 64, 65):
         context = [(i * 7 + sequence) % 50 for i in range(sequence)]
         (best, _) = beam.beam_search(successor, context, length=63, num_beams=2)
         assert best.tokens == [(context[-1] + 1 + i) % 50 for i in range(63)]
-    assert traces() - before <= 4  # reading and a step, in a window of 64 and in one of 128
-
-
-def traces():
-    counted = (sample.read, beam._step)
-    return sum(function.experimental_get_tracing_count() for function in counted)
+    assert traced(successor) <= 4  # reading and a step, in a window of 64 and in one of 128
 
 
 def test_the_window_may_be_filled_and_one_token_more(five):

@@ -1,8 +1,11 @@
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import traced
 
 from src import model, sample
 from src.sampling import generation, sample_config, sample_numpy, token_logprobs
@@ -57,9 +60,18 @@ def test_there_are_as_many_as_asked_for(loaded, nsamples, batch_size):
 
 def test_the_last_batch_is_compiled_with_the_others(loaded):
     texts(loaded, nsamples=2, batch_size=2, length=2)
-    before = sample._continue.experimental_get_tracing_count()
+    before = traced(loaded.lm)
     assert len(texts(loaded, ['a', 'b'], nsamples=2, batch_size=3, length=2)) == 4
-    assert sample._continue.experimental_get_tracing_count() - before == 1
+    assert traced(loaded.lm) - before == 1
+
+
+def test_a_model_that_is_gone_holds_no_memory(models_dir):
+    loaded = generation.load('tiny', str(models_dir))
+    texts(loaded, 'The', length=2)
+    weights = weakref.ref(loaded.lm.params['wte'].handle)
+    del loaded
+    gc.collect()
+    assert weights() is None
 
 
 def test_without_end_when_none_is_asked_for(loaded):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import traced
 
 from src import model, sample
 from src.sampling import sample_numpy, speculative
@@ -238,15 +239,9 @@ def test_a_longer_text_begins_with_the_shorter_one(large, other):
     assert texts[0] == texts[1][: len(texts[0])]
 
 
-def traces():
-    counted = (sample.read, speculative._continue)
-    return sum(function.experimental_get_tracing_count() for function in counted)
-
-
 def test_windows_are_invisible_and_few():
     # From a window of 64 to one of 80, where the draft's ends; the model goes on alone to 100.
     lm, draft = random_model(1, n_ctx=100), random_model(2, n_ctx=80)
-    before = traces()
     for sequence in (1, 2, 30, 60, 81, 100):
         found = speculative.sample_sequence(
             lm=lm,
@@ -258,7 +253,7 @@ def test_windows_are_invisible_and_few():
         assert is_greedy(lm, found.tokens, sequence)
         assert not found.accepted[-20:].any()
     # Reading in 64, and by the model in 100; going on in 64 and 80, and alone in 100.
-    assert traces() - before <= 2 + 1 + 3
+    assert traced(lm) + traced(draft) <= 2 + 1 + 3
 
 
 def test_what_goes_beyond_the_window_is_refused(large, other):
