@@ -1,12 +1,18 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import traced
+from conftest import recorded, traced
 
 from src import sample
 from src.sampling import sample_numpy
 
 OFF = tf.float32.min
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    """For all tests here: what was compiled in one serves the next."""
+    return recorded()
 
 
 def kept(logits):

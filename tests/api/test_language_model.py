@@ -13,9 +13,15 @@ from src.sampling import generation
 TEXT = 'All the world is a stage, and all the men and women merely players'
 
 
+@pytest.fixture(scope='module')
+def loaded(shallow):
+    """For all tests here: what was compiled in one serves the next."""
+    return gpt2.load(str(shallow))
+
+
 @pytest.fixture
-def lm(place):
-    return gpt2.load('tiny')
+def lm(place, loaded):
+    return loaded
 
 
 def logits_after(lm, ids):  # in NumPy
@@ -120,9 +126,9 @@ def test_a_score_needs_two_tokens(lm):
             lm.score(text)
 
 
-def test_litert_does_what_it_can(exported, lm):
-    shutil.copy(exported('float32'), 'models/tiny')
-    fast = gpt2.load('tiny', engine='litert')
+def test_litert_does_what_it_can(exported, models_dir):
+    shutil.copy(exported('float32'), models_dir / 'tiny')
+    fast, lm = (gpt2.load(str(models_dir / 'tiny'), engine=e) for e in ('litert', 'tensorflow'))
     assert fast.hparams.n_ctx == 32
     assert fast.generate('All', length=5, seed=1) == lm.generate('All', length=5, seed=1)
     for token, other in zip(fast.next_tokens('All', 5), lm.next_tokens('All', 5), strict=True):

@@ -24,9 +24,10 @@ LIMITS = [
 ]
 
 
-@pytest.fixture
-def loaded(models_dir):
-    return generation.load('tiny', str(models_dir))
+@pytest.fixture(scope='module')
+def loaded(shallow):
+    """For all tests here: what was compiled in one serves the next."""
+    return generation.load(str(shallow))
 
 
 def texts(loaded, prompt='Good', **options):
@@ -126,8 +127,8 @@ def test_options_out_of_range_are_told(loaded, options, complaint):
         texts(loaded, **options)
 
 
-def test_a_vocabulary_without_a_beginning_asks_for_a_prompt(loaded):
-    del loaded.encoder.encoder['<|endoftext|>']
+def test_a_vocabulary_without_a_beginning_asks_for_a_prompt(loaded, monkeypatch):
+    monkeypatch.delitem(loaded.encoder.encoder, '<|endoftext|>')
     with pytest.raises(ValueError, match='no <|endoftext|> to begin a text from; give a prompt'):
         texts(loaded, None)
 
