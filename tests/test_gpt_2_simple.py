@@ -17,7 +17,7 @@ import types
 import numpy as np
 import pytest
 import requests
-from conftest import GOLDEN, ROOT, TEXT
+from conftest import ROOT, TEXT
 
 from src import model
 from src.gradients import small_model
@@ -98,10 +98,6 @@ def run(program, gpt2):
     return names
 
 
-def with_a_model(folder):
-    shutil.copytree(GOLDEN / 'openai_checkpoint', folder / 'models' / '124M')
-
-
 README = """
 import gpt_2_simple as gpt2
 import os
@@ -144,10 +140,10 @@ print(single_text)
 
 
 @pytest.fixture(scope='module')
-def tuned(tmp_path_factory):
+def tuned(tmp_path_factory, shallow):
     """A folder in which the program of the README has run, with a file of what it printed."""
     place = tmp_path_factory.mktemp('tuned')
-    with_a_model(place)
+    shutil.copytree(shallow, place / 'models' / '124M')
     gpt2 = module()
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(place)
@@ -274,7 +270,7 @@ gpt2.generate(sess,
 
 def test_the_cells_of_the_colab_notebook(tuned, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with_a_model(tmp_path)
+    shutil.copytree(tuned / 'models', 'models')
     shutil.copytree(tuned / 'checkpoint', 'checkpoint')  # restore_from='fresh' leaves that
     monkeypatch.setattr(drive, 'COLAB', str(tmp_path / 'drive'))
     monkeypatch.setattr(drive, '_mounted', None)

@@ -120,10 +120,10 @@ def _run(sess, config):
     config = dataclasses.replace(config, steps=_last_step(directory, made, asked))
 
     def shown(directory, first, last):  # the run begins: nothing is left that may be refused
+        sess.release()
         _write_plan(directory, asked, last)
         return progress.shown(directory, first, last)
 
-    sess.release()
     training.train(config, shown)
     if prefix := model_directory.latest(directory):
         sess.hold(directory, prefix)

@@ -107,9 +107,21 @@ def test_a_run_of_gpt_2_simple_or_a_damaged_plan(runs, plan):
     ],
 )
 def test_mistakes_are_told_before_anything_begins(runs, options, complaint):
+    sess = session.start_tf_sess()
+    sess.hold('models/tiny', 'models/tiny/model.ckpt')
     with pytest.raises(ValueError, match=f'^{complaint}') as error:
-        asked(runs, **options)
-    assert '\n' not in str(error.value) and not runs
+        finetuning.finetune(sess, 'text', model_name='tiny', **options)
+    assert '\n' not in str(error.value) and not runs and sess.directory == 'models/tiny'
+
+
+def test_the_session_has_the_model_that_was_saved_and_no_other(runs):
+    sess = session.start_tf_sess()
+    sess.hold('models/tiny', 'models/tiny/model.ckpt')
+    finetuning.finetune(sess, 'text', model_name='tiny', steps=1)
+    assert sess.directory is None  # nothing was saved
+    made(4)
+    finetuning.finetune(sess, 'text', model_name='tiny', steps=1)
+    assert sess.directory == 'checkpoint/run1'
 
 
 def test_without_the_model(runs):
