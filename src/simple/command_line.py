@@ -59,11 +59,11 @@ class CommandConfig(FinetuneConfig, GenerateConfig):
     def __post_init__(self):
         flags.check(self)
 
-    def of(self, *classes):
-        """{name: value} of the fields of some of these classes, and of those of both modes."""
-        fields = [field for each in classes for field in dataclasses.fields(each)]
-        both = ['run_name', 'checkpoint_dir', 'multi_gpu']
-        return {name: getattr(self, name) for name in [*(field.name for field in fields), *both]}
+    def of(self, mode_class):
+        """{name: value} of the flags of a mode."""
+        names = [field.name for field in dataclasses.fields(mode_class)]
+        names += ['run_name', 'checkpoint_dir', 'multi_gpu']
+        return {name: getattr(self, name) for name in names}
 
 
 def cmd():
@@ -71,21 +71,20 @@ def cmd():
     flags.run(flags.call_from_command_line, start, ['mode', 'dataset'], CommandConfig)
 
 
-def start(mode=None, dataset=None, config=None):
+def start(mode=None, dataset=None, *, config):
     """gpt_2_simple finetune TEXT: fine-tune GPT-2 on text. gpt_2_simple generate: write texts.
 
     Args:
         mode: finetune or generate
         dataset: finetune: text, a table, or what encode_dataset wrote
     """
-    modes = {'finetune': GenerateConfig, 'generate': FinetuneConfig}
-    if mode not in modes:
-        meant = names.nearest(mode, modes) if mode else ''
+    unused = {'finetune': GenerateConfig, 'generate': FinetuneConfig}
+    if mode not in unused:
+        meant = names.nearest(mode, unused) if mode else ''
         raise ValueError(
             f'The mode is {mode}; type gpt_2_simple finetune TEXT, or gpt_2_simple generate{meant}'
         )
-    config = config or CommandConfig()
-    for field in dataclasses.fields(modes[mode]):
+    for field in dataclasses.fields(unused[mode]):
         if getattr(config, field.name) != field.default:
             print(f'{mode} does not use --{field.name}', file=sys.stderr)
     if mode == 'generate':

@@ -10,6 +10,7 @@ from . import session
 
 DELIMITER = '=' * 20 + '\n'  # between texts
 LENGTH = 1023  # tokens, and with the prefix as many
+DEFAULT = ('run1', 'checkpoint')  # which means the session's model
 
 
 def generate(
@@ -73,7 +74,9 @@ def generate(
             text = f'{text}\n{sample_delim if nsamples > 1 else ""}'
             if destination_path:
                 # Only now, when there is something to put in the place of what lies there.
-                file = file or stack.enter_context(_opened(destination_path))
+                file = file or stack.enter_context(
+                    open(destination_path, 'w', encoding='utf-8', errors='surrogateescape')
+                )
                 print(text, end='', file=file, flush=True)
             elif not return_as_list:
                 print(escaping.shown(text), end='', flush=True)
@@ -127,23 +130,15 @@ def _length(loaded, prefix, length):
 
 def _tell_of_another(sess, model_name, model_dir, run_name, checkpoint_dir):
     """Say it where a program names a model that the session has not."""
-    by_default = not model_name and (run_name, checkpoint_dir) == ('run1', 'checkpoint')
-    folders = (model_dir, model_name) if model_name else (checkpoint_dir, run_name)
-    named = os.path.join(*folders)
-    if (
-        sess.directory
-        and not by_default
-        and os.path.realpath(named) != os.path.realpath(sess.directory)
-    ):
+    if not sess.directory or not model_name and (run_name, checkpoint_dir) == DEFAULT:
+        return
+    named = os.path.join(*((model_dir, model_name) if model_name else (checkpoint_dir, run_name)))
+    if os.path.realpath(named) != os.path.realpath(sess.directory):
         print(
             f'This session has {sess.directory}, which speaks, and not {named}; '
             'gpt2.load_gpt2 changes that',
             file=sys.stderr,
         )
-
-
-def _opened(path):
-    return open(path, 'w', encoding='utf-8', errors='surrogateescape')
 
 
 def generate_to_file(

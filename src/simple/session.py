@@ -75,14 +75,12 @@ def _model(prefix, hparams):
     does. So a program that loads its model again and again, as gpt-2-cloud-run's does, neither
     grows nor compiles again.
     """
-    import tensorflow as tf
-
     from .. import model
     from ..model_files import checkpoint
 
     lm = next((lm for lm in _free if lm.hparams == hparams), None)
     if lm is None:
-        lm = model.GPT2(hparams, checkpoint.load(prefix, hparams, tf.Variable))
+        lm = model.GPT2(hparams, checkpoint.load(prefix, hparams))
     else:
         variables = model.by_name(lm.params)
         checkpoint.load(prefix, hparams, lambda value, name: variables[name].assign(value))
