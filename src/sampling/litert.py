@@ -105,14 +105,14 @@ class LiteRT:
         if before != self._begun or not self._shape:
             self.length, self._shape, self._begun = 0, None, None  # whatever was interrupted
             for first in range(0, len(before), CHUNK):
-                self._read(before[first : first + CHUNK])
+                self.read(before[first : first + CHUNK])
             self._begun = before
         self.cut(len(before))
-        return self._read([last])
+        return self.read([last])
 
     def step(self, token):  # [] -> [vocab]
         """Read one token more, and give the logits of the next."""
-        return self._read([token])
+        return self.read([token])
 
     def cut(self, length):
         """Forget all but the first `length` tokens."""
@@ -122,7 +122,26 @@ class LiteRT:
         self.length = length
         self._memory['mask_past']()[:, length:] = MASKED
 
-    def _read(self, tokens):  # [n] -> [vocab]
+    def empty_past(self):
+        """Room for what is read, to `save` and `load` it: {name: [heads, n_ctx, features]}."""
+        shapes = {name: (heads, features) for name, (heads, _, features) in self._past.items()}
+        n_ctx = self.hparams.n_ctx
+        return {name: np.empty([h, n_ctx, f], np.float32) for name, (h, f) in shapes.items()}
+
+    def save(self, past, begin):
+        """Write to such a `past` what was read from the token `begin` on."""
+        for name, kept in past.items():
+            kept[:, begin : self.length] = self._memory[name]()[:, begin : self.length]
+
+    def load(self, past, length):
+        """Go on as if the first `length` tokens of such a `past` were what was read."""
+        self.cut(0)
+        self.length = length
+        self._fit(1, past)
+        self._memory['mask_past']()[:, :length] = 0
+
+    def read(self, tokens):  # [n], a list -> [vocab]
+        """Read up to CHUNK tokens more, and give the logits behind the last."""
         n, past = len(tokens), self.length
         if past + n > (n_ctx := self.hparams.n_ctx):
             raise ValueError(f'{past} and {n} tokens do not fit into the window of {n_ctx}')
@@ -136,23 +155,27 @@ class LiteRT:
         self.length += n
         return self._results['logits']()[0].copy()
 
-    def _fit(self, n):
-        """Plan memory for a step of n tokens, with room for them in the past."""
+    def _fit(self, n, past=None):
+        """Plan memory for a step of n tokens, with room for them in the past.
+
+        Args:
+            past: in place of what is in memory, as of `load`.
+        """
         window = -(-(self.length + n) // WINDOW_STEP) * WINDOW_STEP
-        if (n, window) == self._shape:
-            return
-        before = {}  # planning loses what is in memory
-        if self.length:
-            before = {name: self._memory[name]()[:, : self.length].copy() for name in self._past}
+        if (n, window) != self._shape:
+            if past is None and self.length:  # planning loses what is in memory
+                past = {name: self._memory[name]()[:, : self.length].copy() for name in self._past}
+            self._plan(n, window)
+        for name, kept in (past or {}).items():
+            self._memory[name]()[:, : self.length] = kept[:, : self.length]
+
+    def _plan(self, n, window):
         self._shape = None
         for name, shape in self._shapes(n, window).items():
             self._interpreter.resize_tensor_input(self._index[name], shape)
         self._interpreter.allocate_tensors()
         for name in self._past:
-            memory = self._memory[name]()
-            memory[:, self.length :] = 0  # masked, but it has to be numbers
-            if before:
-                memory[:, : self.length] = before.pop(name)
+            self._memory[name]()[:] = 0  # masked, but it has to be numbers
         self._memory['last']()[:] = np.arange(n) == n - 1
         self._memory['mask_past']()[:] = np.where(np.arange(window) < self.length, 0, MASKED)
         self._memory['mask_new']()[:] = np.triu(np.full([n, n], MASKED), 1)

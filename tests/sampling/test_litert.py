@@ -207,3 +207,21 @@ def test_a_fresh_process_imports_no_tensorflow(exported, exact):
         cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=60,
     )  # fmt: skip
     assert int(result.stdout) == np.argmax(exact.start([1, 2, 3]))
+
+
+def test_what_was_read_is_put_back_to_the_last_bit(exact, pieces):
+    texts = [TOKENS[:7].tolist(), TOKENS[7:9].tolist(), TOKENS[::-1][:12].tolist()]
+    alone = []
+    for text in texts:
+        exact.cut(0)
+        alone.append([exact.read([token]) for token in text])
+    pasts = [exact.empty_past() for _ in texts]
+    for i in range(12):  # each reads its next token when its turn comes
+        for text, past, expected in zip(texts, pasts, alone, strict=True):
+            if i < len(text):
+                exact.load(past, i)
+                np.testing.assert_array_equal(exact.read([text[i]]), expected[i])
+                exact.save(past, i)
+    prompt = TOKENS[:3].tolist()
+    exact.load(pasts[0], 3)  # of another text, but of the same length
+    np.testing.assert_allclose(exact.start(prompt), alone[0][2], atol=1e-5)
