@@ -181,9 +181,9 @@ class Encoder:
         if self._tiktoken:
             with contextlib.suppress(ValueError):  # a million spaces in a row are too much for it
                 return self._tiktoken.encode_to_numpy(text, disallowed_special=())
-        if self._characters:
+        if self.characters:
             with contextlib.suppress(KeyError):  # _encode_ordinary knows what to say
-                return np.fromiter(map(self._characters.__getitem__, text), self.dtype)
+                return np.fromiter(map(self.characters.__getitem__, text), self.dtype)
         return self._encode_ordinary(text)
 
     def _text_of(self, token):
@@ -209,7 +209,7 @@ class Encoder:
         return decoder.decode(b''.join(map(byte.__getitem__, text)), final=complete)
 
     @functools.cached_property
-    def _characters(self):
+    def characters(self):
         """{character: id} where each ordinary token is a character, else None.
 
         Then no merge crosses into the next character, and each is encoded as if it stood alone.

@@ -201,7 +201,7 @@ def characters_of(text):
 )
 def test_characters(text):
     enc = characters_of(text)
-    assert enc.special == {} and enc._characters
+    assert enc.special == {} and enc.characters
     for some in (text, text[::-1], text * 3, ''):
         expected = [sorted(set(text)).index(character) for character in some]
         assert enc.encode(some) == enc.encode_to_numpy(some).tolist() == expected
@@ -220,7 +220,7 @@ def test_an_unknown_character_is_named_not_its_bytes():
 def test_merges_across_characters_are_no_character_vocabulary():
     for merges in ([('a', 'b')], [('Ã', '©'), ('Ã©', 'a')], [('b', 'Ã')]):
         enc = encoder.Encoder({'a': 0, 'b': 1, 'Ã©': 2, 'ab': 3}, [('Ã', '©'), *merges])
-        assert not enc._characters
+        assert not enc.characters
     enc = encoder.Encoder({'a': 0, 'b': 1}, [('a', 'b')])
     with pytest.raises(ValueError, match="no token 'ab', which 'ab' needs"):  # nor a letter to name
         enc.encode_to_numpy('ab')

@@ -37,6 +37,8 @@ ORDER = """
         validation dataset train_step initial_model saving stopping training_loop training
         train
     exporting: litert_graph export
+    converting: portable safetensors_files torch_files vocabularies model_card hugging_face
+        nano_gpt gguf_files openai convert
     api: notebook language_model commands
     simple: session downloading datasets finetuning generating drive command_line
     interactive_conditional_samples
@@ -54,7 +56,7 @@ WITHOUT_TENSORFLOW = """
     command_line data encoder load_dataset encoding model_files.model_directory model_files.download
     sampling.sample_config sampling.litert sampling.sample_numpy sampling.backends
     sampling.generation evaluation.cloze evaluation.suffix_automaton evaluation.check_overlap
-    evaluation.evaluate training.train_config training.train exporting.export
+    evaluation.evaluate training.train_config training.train exporting.export converting.convert
     simple interactive_conditional_samples generate_unconditional_samples __main__
 """.split()
 

@@ -23,7 +23,7 @@ def installed(tmp_path_factory):
     place = tmp_path_factory.mktemp('package')
     for name in ('src', 'models/shakespeare'):
         shutil.copytree(ROOT / name, place / 'tree' / name)
-    for name in [*NEEDED, 'gpt_2_simple.py', 'tests/requirements.txt']:
+    for name in [*NEEDED, 'requirements-convert.txt', 'gpt_2_simple.py', 'tests/requirements.txt']:
         (place / 'tree' / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, place / 'tree' / name)
     pip = [sys.executable, '-m', 'pip', '--quiet', '--no-input', '--disable-pip-version-check']

@@ -50,26 +50,39 @@ def counter_of(prefix):
 def load(prefix, hparams, variable=tf.Variable):
     """The tree of variables in the checkpoint `prefix`; `variable(value, name=…)` makes each.
 
+    Raises ValueError as `reading`.
+    """
+    with reading(prefix, hparams) as read:
+        return model.map_tree(
+            lambda name, shape: variable(read(name), name=name), model.parameter_shapes(hparams)
+        )
+
+
+@contextlib.contextmanager
+def reading(prefix, hparams):
+    """What reads one tensor of the checkpoint `prefix` by its name, as float32.
+
     Raises ValueError: files that are missing or damaged, or tensors that are not those of a model
     of these hparams; the message names the file and the tensor.
     """
     with _opened(prefix) as reader:
         _require_layers(prefix, hparams, reader)
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        expected = model.by_name(model.parameter_shapes(hparams))
 
-        def leaf(name, shape):
+        def read(name):
             if name not in shapes:
                 raise ValueError(_without(prefix, name))
-            if shapes[name] != shape:
+            if shapes[name] != expected[name]:
                 raise ValueError(
                     f'{prefix}: {name} has shape {shapes[name]}; by hparams.json it should have '
-                    f'{shape}'
+                    f'{expected[name]}'
                 )
             if not dtypes[name].is_floating:
                 raise ValueError(f'{prefix}: {name} is {dtypes[name].name}; weights are floats')
-            return variable(tf.cast(_tensor(reader, prefix, name), tf.float32), name=name)
+            return tf.cast(_tensor(reader, prefix, name), tf.float32)
 
-        return model.map_tree(leaf, model.parameter_shapes(hparams))
+        yield read
 
 
 def _require_layers(prefix, hparams, reader):
