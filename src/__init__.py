@@ -22,6 +22,7 @@ and a room for each thing that is done, in the order in which data flows:
     sampling        a prompt to texts
     evaluation      how good it is
     exporting       files that other programs serve
+    serving         texts for many at once, over HTTP
     converting      models from and to the files of other programs
     api             the Python interface
     simple          gpt-2-simple's names for it

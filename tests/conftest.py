@@ -151,6 +151,26 @@ def recorded():
 
 
 @pytest.fixture(scope='session')
+def letters():
+    """The encoder of the recorded model: 96 characters from '!' on, and <|endoftext|>."""
+    return encoder.get_encoder('openai_checkpoint', str(GOLDEN))
+
+
+@pytest.fixture(scope='session')
+def side_by_side():
+    """The server's Slots of the recorded model, with pages and pieces of a few tokens, compiled."""
+    from src.serving import slots
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slots, 'BLOCK', 8)
+        patch.setattr(slots, 'PIECE', 4)
+        patch.setattr(slots.Slots, 'piece', 4)
+        made = slots.Slots(recorded(), 4)
+        made.warm_up()
+        yield made
+
+
+@pytest.fixture(scope='session')
 def exported(tmp_path_factory):
     """The path of the recorded model's .tflite of some dtype; nobody may change it."""
     models_dir = tmp_path_factory.mktemp('exported')

@@ -37,6 +37,8 @@ ORDER = """
         validation dataset train_step initial_model saving stopping training_loop training
         train
     exporting: litert_graph export
+    serving: refused fields prompts completions cloud_run drawing pieces texts answers slots turns
+        scheduler metrics exchange guard app serve
     converting: portable safetensors_files torch_files vocabularies model_card hugging_face
         nano_gpt gguf_files openai convert
     api: notebook language_model commands
@@ -57,6 +59,7 @@ WITHOUT_TENSORFLOW = """
     sampling.sample_config sampling.litert sampling.sample_numpy sampling.backends
     sampling.generation evaluation.cloze evaluation.suffix_automaton evaluation.check_overlap
     evaluation.evaluate training.train_config training.train exporting.export converting.convert
+    serving.turns serving.scheduler serving.app serving.serve
     simple interactive_conditional_samples generate_unconditional_samples __main__
 """.split()
 

@@ -14,7 +14,8 @@ import src
 from src.__main__ import COMMANDS
 
 ELSEWHERE = ['--models_dir', 'none']  # whatever models lie in this checkout
-NEEDED = 'LICENSE README.md pyproject.toml requirements.txt requirements-litert.txt'.split()
+NEEDED = 'LICENSE README.md pyproject.toml requirements.txt'.split()
+NEEDED += ['requirements-litert.txt', 'requirements-serve.txt']
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,183 @@
+"""The one thread that works with the model: texts join and leave between two tokens.
+
+What it is given is `slots`, as Slots and TextsInTurn: so many texts have a past of their own there,
+and whatever else they hold, a text's logits are the same. Each turn reads one piece of a prompt,
+of the texts that join one after the other, and then lets all texts that have been read grow by
+one token. Everything else talks to it by a list of texts that wait.
+"""
+
+import collections
+import sys
+import threading
+import time
+import traceback
+
+from ..sampling import backends
+from . import refused
+
+LONGEST_PATIENCE = 60  # seconds; what Retry-After says at most
+
+
+class Scheduler:
+    """Texts that wait, and texts that are worked on.
+
+    Attributes:
+        ready: set when everything is compiled.
+        failed: what ended it before that, or None.
+    """
+
+    def __init__(self, slots, queue):
+        """queue: how many texts may wait."""
+        self.slots, self.queue = slots, queue
+        self.ready, self.failed = threading.Event(), None
+        self.free = list(range(slots.rows))  # which slots
+        self.running = {}  # {slot: Text}
+        self._reading = collections.deque()  # slots whose prompts are not read
+        self._waiting = collections.deque()  # of deques of Texts, one for each request
+        self._changed = threading.Condition()  # the lock of what waits, and of `_ending`
+        self._ending = False
+        self._seconds = 1.0  # that a text took of late
+        self._thread = threading.Thread(target=self._run, name='scheduler', daemon=True)
+
+    def start(self):
+        self._thread.start()
+
+    @property
+    def waiting(self):
+        """How many texts wait."""
+        with self._changed:
+            return sum(map(len, self._waiting))
+
+    def submit(self, texts):
+        """Let the texts of one request be worked on.
+
+        Raises Refused: too many wait already, or it is ending.
+        """
+        with self._changed:
+            if self._ending:
+                raise refused.ending()
+            waiting = sum(map(len, self._waiting))
+            if waiting >= self.queue:
+                seconds = self._seconds * waiting / self.slots.rows
+                raise refused.too_many(max(1, min(LONGEST_PATIENCE, round(seconds))))
+            self._waiting.append(collections.deque(texts))
+            self._changed.notify()
+
+    def cancel(self, texts):
+        """Be rid of texts, before their next token."""
+        for text in texts:
+            text.cancelled = True
+
+    def end(self, timeout=None):
+        """Refuse new texts, and wait until those that are there have ended."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join(timeout)
+
+    def _run(self):
+        try:
+            with backends.enough_memory():
+                self.slots.warm_up()
+        except Exception as error:
+            self.failed = error
+            self._ending = True
+        self.ready.set()
+        while self._work_is_there():
+            self._drop()
+            for work in (self._read, self._grow):
+                try:
+                    with backends.enough_memory():
+                        work()
+                except Exception:  # a mistake of ours ends what it met, and not the server
+                    traceback.print_exc()
+                    self._refuse_all()
+
+    def _work_is_there(self):
+        """Wait for texts, and let them join where there is room; False at the end."""
+        with self._changed:
+            while not (self._waiting or self.running):
+                if self._ending:
+                    return False
+                self._changed.wait()
+            for texts in self._waiting:
+                self._drop_waiting(texts)
+            while self.free and any(self._waiting):
+                texts = self._waiting.popleft()  # of each request one, in turns
+                if texts:
+                    self._join(texts.popleft())
+                    self._waiting.append(texts)
+            self._waiting = collections.deque(filter(None, self._waiting))
+        return True
+
+    def _join(self, text):
+        if not text.wanted:
+            text.end('length')
+            return
+        slot = self.free.pop()
+        self.running[slot] = text
+        self._reading.append(slot)
+
+    def _drop_waiting(self, texts):
+        for text in [text for text in texts if self._is_over(text)]:
+            texts.remove(text)
+
+    def _drop(self):
+        for slot, text in list(self.running.items()):
+            if self._is_over(text):
+                self._leave(slot)
+
+    def _is_over(self, text):
+        if time.monotonic() > text.deadline and not text.cancelled:
+            text.cancelled = True
+            text.deliver(refused.too_late(text.deadline - text.begun))
+        return text.cancelled
+
+    def _leave(self, slot):
+        text = self.running.pop(slot)
+        self.slots.clear(slot)
+        if slot in self._reading:
+            self._reading.remove(slot)
+        self.free.append(slot)
+        if text.ended:
+            self._seconds += 0.1 * (text.ended - text.begun - self._seconds)
+
+    def _read(self):
+        """One piece of the next prompt; at its end the first token is drawn."""
+        if not self._reading:
+            return
+        slot = self._reading.popleft()
+        text, begin = self.running[slot], self.slots.length[slot]
+        piece = text.prompt[begin : begin + self.slots.piece]
+        whole = begin + len(piece) == len(text.prompt)
+        logits = self.slots.read(slot, piece, len(piece) if text.wants_prompt else int(whole))
+        if text.wants_prompt:
+            text.read(begin, logits)
+        if whole:
+            self._add(slot, logits[-1])
+        else:
+            self._reading.append(slot)
+
+    def _grow(self):
+        """A token for each text whose prompt is read."""
+        slots = [slot for slot in self.running if slot not in self._reading]
+        if not slots:
+            return
+        tokens = [int(text.tokens[text.known - 1]) for text in map(self.running.get, slots)]
+        for slot, logits in zip(slots, self.slots.step(slots, tokens), strict=True):
+            self._add(slot, logits)
+
+    def _add(self, slot, logits):
+        try:
+            ended = self.running[slot].grow(logits)
+        except ValueError as error:  # the logits are no numbers
+            print(error, file=sys.stderr)
+            self.running[slot].deliver(refused.broken())
+            ended = True
+        if ended:
+            self._leave(slot)
+
+    def _refuse_all(self):
+        for slot, text in list(self.running.items()):
+            text.deliver(refused.broken())
+            self._leave(slot)

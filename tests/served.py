@@ -1,0 +1,131 @@
+"""What the tests of the server share: slots without a model, and texts that are asked for."""
+
+import contextlib
+import threading
+import time
+
+import numpy as np
+
+from src import model
+from src.serving import completions, refused, scheduler, texts
+
+WAIT = 60  # seconds, the end of every wait
+
+
+class Alphabet:
+    """Slots in which each token is followed by the next of the vocabulary: a by b.
+
+    It counts what it is asked for, and where `permits` is set, waits for one at each step.
+    """
+
+    piece = 4
+    fingerprint = '0123456789abcdef'
+
+    def __init__(self, rows=2, n_vocab=97, n_ctx=32):
+        self.hparams = model.HParams(n_vocab=n_vocab, n_ctx=n_ctx)
+        self.rows, self.length, self.tokens = rows, [0] * rows, [None] * rows
+        self.log, self.permits, self.wrong = [], None, None
+
+    def warm_up(self):
+        if self.wrong:
+            raise self.wrong
+
+    def clear(self, slot):
+        self.length[slot] = 0
+
+    def read(self, slot, tokens, wanted):
+        assert 0 < len(tokens) <= self.piece
+        self.log.append(('read', slot, len(tokens)))
+        self.length[slot] += len(tokens)
+        return np.stack([self.behind(token) for token in tokens])[-wanted:] if wanted else None
+
+    def step(self, slots, tokens):
+        if self.permits:
+            assert self.permits.acquire(timeout=WAIT)
+        if self.wrong:
+            wrong, self.wrong = self.wrong, None
+            raise wrong
+        self.log.append(('step', *slots))
+        for slot in slots:
+            self.length[slot] += 1
+            assert self.length[slot] <= self.hparams.n_ctx
+        return np.stack([self.behind(token) for token in tokens])
+
+    def behind(self, token):  # -> [vocab]
+        if token == self.tokens[0]:
+            return np.full(self.hparams.n_vocab, np.nan, np.float32)
+        logits = np.zeros(self.hparams.n_vocab, np.float32)
+        logits[(token + 1) % self.hparams.n_vocab] = 50
+        return logits
+
+
+class Asked:
+    """Texts of one request, and what they told."""
+
+    def __init__(self, letters, prompts, n_ctx=32, timeout=WAIT, **options):
+        given = {'model': 'm', 'prompt': prompts, **options}
+        hparams = model.HParams(n_vocab=97, n_ctx=n_ctx)
+        self.request = completions.parse(
+            given, enc=letters, hparams=hparams, model_name='m', max_tokens=10**6
+        )
+        self.changed, self.pieces, self.ends, self.errors = threading.Condition(), {}, {}, {}
+        self.texts = []
+        request = self.request
+        for number in range(len(request.prompts) * request.best_of):
+            index, each = divmod(number, request.best_of)
+            text = texts.Text(
+                request, index, each, letters, n_ctx,
+                lambda event, number=number: self.told(number, event), seed=request.seed,
+            )  # fmt: skip
+            text.deadline = text.begun + timeout
+            self.texts.append(text)
+
+    def told(self, number, event):
+        with self.changed:
+            if isinstance(event, texts.End):
+                self.ends[number] = event
+            elif isinstance(event, refused.Refused):
+                self.errors[number] = event
+            else:
+                self.pieces.setdefault(number, []).append(event)
+            self.changed.notify_all()
+
+    def wait(self, what):
+        """Until `what(self)` is true."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: what(self), WAIT), (self.pieces, self.errors)
+        return self
+
+    def done(self):
+        return self.wait(lambda asked: len(asked.ends) + len(asked.errors) == len(self.texts))
+
+    @property
+    def text(self):
+        return [''.join(p.text for p in self.pieces.get(i, [])) for i in range(len(self.texts))]
+
+    @property
+    def entries(self):
+        return [
+            [e for p in self.pieces.get(i, []) for e in p.entries] for i in range(len(self.texts))
+        ]
+
+
+@contextlib.contextmanager
+def started(some, queue=8):
+    """A Scheduler of some slots, which ends in the end."""
+    begun = scheduler.Scheduler(some, queue)
+    begun.start()
+    try:
+        yield begun
+    finally:
+        some.permits = None
+        begun.end(WAIT)
+
+
+def until(what):
+    """Wait until `what()` is true."""
+    for _ in range(WAIT * 100):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError(what)

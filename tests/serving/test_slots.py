@@ -1,0 +1,120 @@
+"""A text in a slot gets what the model says, and to the last bit the same beside any others."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import recorded
+
+from src.serving import slots
+
+RANDOM = np.random.default_rng(7)
+
+
+def test_the_numbers_of_the_model_over_its_whole_window(side_by_side):
+    tokens = RANDOM.integers(0, 97, 32)
+    expected = recorded()(tf.constant(tokens[None], tf.int32))['logits'][0]
+    for known in (1, 3, 4, 5, 8, 9, 31, 32):
+        side_by_side.clear(2)
+        logits = []
+        for begin in range(0, known, 4):
+            piece = tokens[begin : min(begin + 4, known)].tolist()
+            logits.extend(side_by_side.read(2, piece, len(piece)))
+        logits.extend(side_by_side.step([2], [int(token)])[0] for token in tokens[known:])
+        np.testing.assert_allclose(logits, expected, atol=2e-5)
+        side_by_side.clear(2)
+
+
+class Reader:
+    """A text whose tokens are known, which a slot reads: its prompt, then one by one."""
+
+    def __init__(self, tokens, prompt):
+        self.tokens, self.prompt, self.slot, self.logits = tokens, prompt, None, []
+
+    @property
+    def reads(self):
+        return len(self.logits) < self.prompt
+
+    @property
+    def done(self):
+        return len(self.logits) == len(self.tokens)
+
+    def read(self, side_by_side):
+        begin = len(self.logits)
+        piece = self.tokens[begin : min(begin + 4, self.prompt)]
+        self.logits.extend(side_by_side.read(self.slot, piece, len(piece)))
+
+
+def grow(side_by_side, readers):
+    new = [reader.tokens[len(reader.logits)] for reader in readers]
+    logits = side_by_side.step([reader.slot for reader in readers], new)
+    for reader, row in zip(readers, logits, strict=True):
+        reader.logits.append(row)
+
+
+def texts(number):
+    for _ in range(number):
+        tokens = RANDOM.integers(0, 97, RANDOM.integers(2, 33)).tolist()
+        yield Reader(tokens, int(RANDOM.integers(1, len(tokens))))
+
+
+def test_the_same_bits_whatever_else_is_running(side_by_side):
+    waiting, alone = list(texts(24)), []
+    for text in waiting:
+        reader = Reader(text.tokens, text.prompt)
+        reader.slot = int(RANDOM.integers(4))
+        while not reader.done:
+            reader.read(side_by_side) if reader.reads else grow(side_by_side, [reader])
+        side_by_side.clear(reader.slot)
+        alone.append(reader.logits)
+    free, running, together = [0, 1, 2, 3], [], list(waiting)
+    while waiting or running:
+        if waiting and free and RANDOM.random() < 0.5:
+            text = waiting.pop(0)
+            text.slot = free.pop(RANDOM.integers(len(free)))
+            running.append(text)
+        for text in [text for text in running if text.reads][:1]:
+            text.read(side_by_side)
+        grown = [text for text in running if not text.reads and RANDOM.random() < 0.8]
+        RANDOM.shuffle(grown)
+        if grown:
+            grow(side_by_side, grown)
+        for text in [text for text in running if text.done]:
+            side_by_side.clear(text.slot)
+            free.append(text.slot)
+            running.remove(text)
+    for text, logits in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(text.logits, logits)
+
+
+def test_what_was_wanted_changes_no_bit(side_by_side):
+    tokens = RANDOM.integers(0, 97, 9).tolist()
+    for prompt in (2, 4, 9):
+        last = []
+        for wanted in (1, 4):
+            side_by_side.clear(0)
+            for begin in range(0, prompt, 4):
+                piece = tokens[begin : min(begin + 4, prompt)]
+                logits = side_by_side.read(0, piece, min(wanted, len(piece)))
+            last.append(logits[-1])
+        np.testing.assert_array_equal(*last)
+        side_by_side.clear(0)
+
+
+def test_numbers_of_rows_that_add_in_another_order_are_left_out(monkeypatch, capsys):
+    made = slots.Slots(recorded(), 5)
+    assert made.widths == [2, 4, 5]
+
+    def tried(width, tokens):
+        return np.zeros([2, 5, 97]) + (width == 2) * 1e-7
+
+    monkeypatch.setattr(made, '_tried', tried)
+    monkeypatch.setattr(made, 'read', lambda *arguments: None)
+    made.warm_up()
+    assert made.widths == [4, 5] and made.length == [0] * 5
+    assert capsys.readouterr().err.endswith('each step has 4 or 5 rows\n')
+
+
+@pytest.mark.parametrize('rows', [1, 2, 3, 8])
+def test_how_many_rows_a_step_may_have(rows):
+    made = slots.Slots(recorded(), rows)
+    assert made.widths == {1: [2], 2: [2], 3: [2, 3], 8: [2, 4, 8]}[rows]
