@@ -28,10 +28,8 @@ LONGEST_CACHED = 100  # characters; what is longer hardly comes twice
 
 @functools.lru_cache
 def bytes_to_unicode():
-    """{byte: character} for all 256 bytes: themselves where they can be printed, else from U+0100.
-
-    No character is white space, so that merges can be written in a text file with spaces between.
-    """
+    """{byte: character} for all 256 bytes: as they are if they can be printed, else from U+0100."""
+    # None is white space, so that merges can be written in a text file with spaces between.
     printable = [*range(ord('!'), ord('~') + 1), *range(ord('¡'), ord('¬') + 1)]
     printable += range(ord('®'), ord('ÿ') + 1)
     others = [byte for byte in range(256) if byte not in printable]
@@ -210,10 +208,8 @@ class Encoder:
 
     @functools.cached_property
     def characters(self):
-        """{character: id} where each ordinary token is a character, else None.
-
-        Then no merge crosses into the next character, and each is encoded as if it stood alone.
-        """
+        """{character: id} where each ordinary token is a character, else None."""
+        # Then no merge crosses into the next character; each is encoded as if it stood alone.
         tokens = [t for t, i in self.encoder.items() if i not in self.special.values()]
         characters = {self._text_of(token): self.encoder[token] for token in tokens}
         if not all(c and len(c) == 1 and self.bpe(spelled(c)) == spelled(c) for c in characters):
