@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from src import encoder, model
 from src.exporting import export
-from src.gradients import small_model
+from src.gradients import custom_gradients, small_model
 from src.model_files import checkpoint, model_directory
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
@@ -54,6 +54,13 @@ def pytest_collection_finish():
 def steps_of_large_models(monkeypatch):
     """Tiny models are trained as large ones are, whose steps do not take seconds to compile."""
     monkeypatch.setattr(small_model, 'WIDEST', 0)
+
+
+@pytest.fixture(autouse=True)
+def gradients_are_forgotten():
+    """Those that a test took itself as well, or they would stay in memory to the end."""
+    with custom_gradients.forgotten_afterwards():
+        yield
 
 
 @pytest.fixture(scope='session')
