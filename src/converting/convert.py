@@ -116,6 +116,8 @@ def found(source, models_dir):
             f"{source} is no model: it has no hparams.json, as OpenAI's and ours, no {CONFIG}, as "
             f"Hugging Face's, and no {CHECKPOINT}, as nanoGPT's"
         )
+    if os.path.isdir(source) and os.sep not in source:
+        source = os.path.join(os.curdir, source)  # a name alone is looked for elsewhere
     directory, prefix = model_directory.checkpoint_of(source, models_dir)
     if not prefix:
         raise ValueError(f'{directory} has no checkpoint')

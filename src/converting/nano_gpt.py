@@ -103,9 +103,13 @@ def _vocabulary(path, saved, hparams, models_dir):
 def write(directory, a_model):
     """Write a folder that nanoGPT's sample.py and train.py take as --out_dir."""
     enc, shapes = a_model.encoder, portable.shapes_of(a_model.hparams)
+    dataset = os.path.basename(os.path.abspath(a_model.source))
     if enc.characters is not None and not enc.special:
+        print(f'nanoGPT looks for {META} in data/{dataset}; copy it there', file=sys.stderr)
         with open(os.path.join(directory, META), 'xb') as file:
             file.write(vocabularies.meta_of(enc))
+    elif not vocabularies.is_openais(enc):
+        print("nanoGPT's sample.py knows OpenAI's vocabulary, and not this one", file=sys.stderr)
     sizes = vars(a_model.hparams)
     names = {f'transformer.{portable.torch_name(name)}': name for name in shapes}
     state = {
@@ -121,7 +125,7 @@ def write(directory, a_model):
         },
         'iter_num': a_model.counter,
         'best_val_loss': 1e9,
-        'config': {'dataset': os.path.basename(os.path.abspath(a_model.source))},
+        'config': {'dataset': dataset},
     }  # fmt: skip
     arrays = portable.weights(a_model, shapes)
     as_torch = (array[0].T if array.ndim == 3 else array for array in arrays)

@@ -23,7 +23,7 @@ def opened(directory, prefix):
     counter = checkpoint.counter_of(prefix)
     with checkpoint.reading(prefix, hparams) as read:
         yield portable.Model(
-            prefix, hparams, enc, lambda name: read(name).numpy(), counter,
+            directory, hparams, enc, lambda name: read(name).numpy(), counter,
             told=tuple(portable.rows_without_token(hparams, enc)),
             known=tuple(_known(directory, counter)),
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """Vocabularies of other programs to an Encoder, and an Encoder to the files of transformers."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pickle
@@ -8,6 +9,7 @@ import pickle
 from .. import encoder
 from ..data import pickles
 from ..encoding import train_encoder
+from ..model_files import download
 
 TOKENIZER = 'tokenizer.json'
 BYTE_LEVEL = {'type': 'ByteLevel', 'add_prefix_space': False, 'trim_offsets': True,
@@ -170,6 +172,15 @@ def meta_of(enc):
     ids = dict(sorted_by_id(enc.characters))
     meta = {'vocab_size': len(ids), 'itos': {i: c for c, i in ids.items()}, 'stoi': ids}
     return pickle.dumps(meta, 4)
+
+
+def is_openais(enc):
+    """Whether this is the vocabulary of OpenAI's models."""
+    files = in_openais_files(enc)
+    return all(
+        hashlib.sha256(text.encode()).hexdigest() == download.SHA256[name]
+        for name, text in files.items()
+    )
 
 
 def in_openais_files(enc):

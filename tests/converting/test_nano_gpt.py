@@ -70,6 +70,11 @@ def test_there_and_back_is_bit_for_bit_the_same(ours, tmp_path):
     assert written == theirs
 
 
+def test_vocabularies_that_nanogpt_does_not_know_are_told(openais, small, ours):
+    assert vocabularies.is_openais(openais) and not vocabularies.is_openais(small)
+    assert not vocabularies.is_openais(loaded(ours)[1])
+
+
 def test_what_is_written_has_the_layout_of_nanogpt(ours, tmp_path):
     back = converted(ours, tmp_path / 'back', to='nanogpt')
     with (
