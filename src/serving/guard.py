@@ -51,7 +51,8 @@ def require_key(request, keys):
     if not keys:
         return
     scheme, _, given = request.headers.get('authorization', '').partition(' ')
-    right = [hmac.compare_digest(given.encode(), key.encode()) for key in keys]  # all, always
+    given = given.encode('latin-1')  # the bytes that were sent
+    right = [hmac.compare_digest(given, key.encode()) for key in keys]  # all, always
     if scheme.lower() != 'bearer' or not given:
         raise Refused(
             'This server wants a key; send it in the header "Authorization: Bearer KEY"',

@@ -1,0 +1,550 @@
+"""The addresses: what OpenAI's API answers, errors among it, and what its own client makes of it.
+
+The model is an alphabet, in which each letter is followed by the next.
+"""
+
+import asyncio
+import contextlib
+import json
+import math
+import socket
+import threading
+import types
+
+import httpx
+import openai
+import pytest
+import uvicorn
+from served import WAIT, Alphabet, until
+from sse_starlette import sse
+
+from src.serving import app, scheduler
+
+KEYS = ('the key', 'ключ')
+LIMITS = {'max_tokens': 100, 'max_body': 10_000, 'timeout': WAIT}
+
+
+@contextlib.asynccontextmanager
+async def client_of(letters, slots=None, queue=8, **limits):
+    """A client of a server that is started in this process; `server` is an attribute of it."""
+    slots = slots or Alphabet()
+    work = scheduler.Scheduler(slots, queue)
+    loaded = types.SimpleNamespace(encoder=letters, lm=slots)
+    server = app.Server(loaded, 'alphabet', work, app.Limits(**{**LIMITS, **limits}))
+    application = app.made(server)
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    async with (
+        application.router.lifespan_context(application),
+        httpx.AsyncClient(transport=transport, base_url='http://test', timeout=WAIT) as client,
+    ):
+        client.server = server
+        try:
+            yield client
+        finally:
+            slots.permits = None
+
+
+def asked(letters, *requests, slots=None, **limits):
+    """The answers to requests, one after the other: (method, address, what httpx is given)."""
+
+    async def ask():
+        async with client_of(letters, slots, **limits) as client:
+            return [await client.request(*each, **more) for *each, more in requests]
+
+    return asyncio.run(ask())
+
+
+def completed(letters, *bodies, slots=None, **limits):
+    bodies = [{'model': 'alphabet', 'prompt': 'A', **body} for body in bodies]
+    requests = [('POST', '/v1/completions', {'json': body}) for body in bodies]
+    return asked(letters, *requests, slots=slots, **limits)
+
+
+def told(response):
+    """The events of a stream."""
+    assert response.headers['content-type'].startswith('text/event-stream')
+    *data, done = [line[6:] for line in response.text.splitlines() if line.startswith('data: ')]
+    return [json.loads(each) for each in data] + [json.loads(done) if done != '[DONE]' else done]
+
+
+def test_a_completion(letters):
+    (response,) = completed(letters, {'max_tokens': 3, 'user': 'me'})
+    answer = response.json()
+    assert response.status_code == 200
+    assert answer.pop('id').startswith('cmpl-') and answer.pop('created') > 1.6e9
+    assert answer == {
+        'object': 'text_completion',
+        'model': 'alphabet',
+        'system_fingerprint': 'fp_0123456789',
+        'choices': [{'text': 'BCD', 'index': 0, 'logprobs': None, 'finish_reason': 'length'}],
+        'usage': {'prompt_tokens': 1, 'completion_tokens': 3, 'total_tokens': 4},
+    }
+
+
+@pytest.mark.parametrize(
+    'body, texts, reasons, tokens',
+    [
+        ({}, ['BCDEFGHIJKLMNOPQ'], ['length'], (1, 16)),
+        ({'prompt': ['a', 'XY'], 'max_tokens': 2}, ['bc', 'Z['], ['length'] * 2, (3, 4)),
+        ({'prompt': [32, 33], 'max_tokens': 2}, ['CD'], ['length'], (2, 2)),
+        ({'prompt': [[32], [64]], 'max_tokens': 1}, ['B', 'b'], ['length'] * 2, (2, 2)),
+        ({'n': 2, 'max_tokens': 2}, ['BC', 'BC'], ['length'] * 2, (1, 4)),
+        ({'n': 1, 'best_of': 3, 'max_tokens': 2}, ['BC'], ['length'], (1, 6)),
+        ({'stop': 'E'}, ['BCD'], ['stop'], (1, 4)),
+        ({'stop': ['FG', 'x', 'EF'], 'echo': True}, ['ABCD'], ['stop'], (1, 5)),
+        ({'prompt': '|', 'max_tokens': 9}, ['}~ \n'], ['stop'], None),
+        ({'max_tokens': 0, 'echo': True}, ['A'], ['length'], (1, 0)),
+        ({'max_tokens': 100}, [None], ['length'], (1, 32)),  # the window is full
+        ({'logit_bias': {'33': -100, '40': 60}, 'max_tokens': 2}, ['II'], ['length'], (1, 2)),
+        ({'prompt': None, 'max_tokens': 2}, ['!"'], ['length'], (1, 2)),
+        ({'prompt': '', 'max_tokens': 1, 'echo': True}, ['!'], ['length'], (1, 1)),
+        ({'temperature': None, 'n': None, 'stop': None, 'max_tokens': 1}, ['B'], ['length'], None),
+        ({'top_k': -1, 'top_p': 0, 'repetition_penalty': 1, 'max_tokens': 1}, ['B'], ['length'],
+         None),
+    ],
+)  # fmt: skip
+def test_what_completions_are_made_of(letters, body, texts, reasons, tokens):
+    (response,) = completed(letters, body)
+    answer = response.json()
+    choices = answer['choices']
+    if texts != [None]:
+        assert [choice['text'] for choice in choices] == texts
+    assert [choice['finish_reason'] for choice in choices] == reasons
+    assert [choice['index'] for choice in choices] == list(range(len(choices)))
+    if tokens:
+        usage = answer['usage']
+        assert (usage['prompt_tokens'], usage['completion_tokens']) == tokens
+
+
+def test_logprobs_of_the_prompt_and_of_the_text(letters):
+    (response,) = completed(
+        letters, {'prompt': 'AC', 'max_tokens': 2, 'logprobs': 1, 'echo': True, 'temperature': 0}
+    )
+    logprobs = response.json()['choices'][0]['logprobs']
+    assert logprobs['tokens'] == ['A', 'C', 'D', 'E']
+    assert logprobs['text_offset'] == [0, 1, 2, 3]
+    one = -math.log(1 + 96 * math.exp(-50))
+    expected = [None, one - 50, one, one]
+    assert logprobs['token_logprobs'] == pytest.approx(expected, abs=1e-12)
+    first, second, *others = logprobs['top_logprobs']
+    assert first is None and set(second) == {'B', 'C'}  # the likeliest, and what is there
+    assert others == [{'D': pytest.approx(one)}, {'E': pytest.approx(one)}]
+
+
+def test_logprobs_without_the_prompt_count_from_its_beginning(letters):
+    (response,) = completed(letters, {'prompt': 'ABC', 'max_tokens': 2, 'logprobs': 0})
+    logprobs = response.json()['choices'][0]['logprobs']
+    assert logprobs['text_offset'] == [3, 4] and logprobs['tokens'] == ['D', 'E']
+    assert [set(top) for top in logprobs['top_logprobs']] == [{'D'}, {'E'}]
+
+
+def test_what_an_evaluation_harness_asks(letters):
+    """The logprobs of a prompt alone, whose first token nothing predicts."""
+    body = {'prompt': [[32, 33, 34], [64, 65]], 'max_tokens': 0, 'logprobs': 1, 'echo': True}
+    (response,) = completed(letters, body)
+    answer = response.json()
+    assert [choice['text'] for choice in answer['choices']] == ['ABC', 'ab']
+    assert [len(c['logprobs']['tokens']) for c in answer['choices']] == [3, 2]
+    assert answer['choices'][0]['logprobs']['token_logprobs'][0] is None
+    assert answer['usage']['completion_tokens'] == 0
+
+
+def test_a_stream_is_the_same_text(letters):
+    body = {'max_tokens': 5, 'stop': 'EG', 'logprobs': 1, 'echo': True}
+    plain, stream = completed(
+        letters, body, {**body, 'stream': True, 'stream_options': {'include_usage': True}}
+    )
+    *events, usage, done = told(stream)
+    assert done == '[DONE]'
+    choices = [event['choices'][0] for event in events]
+    assert ''.join(choice['text'] for choice in choices) == plain.json()['choices'][0]['text']
+    assert [choice['finish_reason'] for choice in choices[-2:]] == [None, 'length']
+    assert all(event['usage'] is None for event in events)
+    assert usage['choices'] == [] and usage['usage'] == plain.json()['usage']
+    assert len({event['id'] for event in [*events, usage]}) == 1
+    whole = plain.json()['choices'][0]['logprobs']
+    for name in whole:
+        pieces = [choice['logprobs'][name] for choice in choices if choice['logprobs']]
+        assert sum(pieces, []) == whole[name]
+
+
+def test_a_stream_of_several_texts(letters):
+    (stream,) = completed(letters, {'prompt': ['A', 'a'], 'n': 2, 'max_tokens': 3, 'stream': True})
+    *events, done = told(stream)
+    texts = {}
+    for event in events:
+        assert 'usage' not in event
+        choice = event['choices'][0]
+        texts[choice['index']] = texts.get(choice['index'], '') + choice['text']
+    assert texts == {0: 'BCD', 1: 'BCD', 2: 'bcd', 3: 'bcd'} and done == '[DONE]'
+
+
+WRONG = [
+    ({'model': None}, 400, 'model', None),
+    ({'model': 'gpt-5'}, 404, 'model', 'model_not_found'),
+    ({'model': 5}, 400, 'model', 'invalid_type'),
+    ({'modle': 'x'}, 400, None, 'unknown_parameter'),
+    ({'temperature': 2.5}, 400, 'temperature', 'decimal_above_max_value'),
+    ({'temperature': -1}, 400, 'temperature', 'decimal_below_min_value'),
+    ({'temperature': '1'}, 400, 'temperature', 'invalid_type'),
+    ({'temperature': True}, 400, 'temperature', 'invalid_type'),
+    ({'temperature': 10**400}, 400, 'temperature', 'decimal_above_max_value'),
+    ({'top_p': 1.1}, 400, 'top_p', 'decimal_above_max_value'),
+    ({'top_k': -2}, 400, 'top_k', 'integer_below_min_value'),
+    ({'max_tokens': -1}, 400, 'max_tokens', 'integer_below_min_value'),
+    ({'max_tokens': 101}, 400, 'max_tokens', 'integer_above_max_value'),
+    ({'max_tokens': 1.5}, 400, 'max_tokens', 'invalid_type'),
+    ({'n': 0}, 400, 'n', 'integer_below_min_value'),
+    ({'n': 129}, 400, 'n', 'integer_above_max_value'),
+    ({'n': 3, 'best_of': 2}, 400, 'best_of', None),
+    ({'best_of': 2, 'stream': True}, 400, 'best_of', None),
+    ({'prompt': ['A'] * 20, 'n': 7}, 400, 'n', None),
+    ({'logprobs': 21}, 400, 'logprobs', 'integer_above_max_value'),
+    ({'logprobs': True}, 400, 'logprobs', 'invalid_type'),
+    ({'stop': list('abcde')}, 400, 'stop', 'array_above_max_length'),
+    ({'stop': ''}, 400, 'stop', 'invalid_value'),
+    ({'stop': [1]}, 400, 'stop', 'invalid_type'),
+    ({'stop': {}}, 400, 'stop', 'invalid_type'),
+    ({'seed': 2**63}, 400, 'seed', 'integer_above_max_value'),
+    ({'seed': 'x'}, 400, 'seed', 'invalid_type'),
+    ({'logit_bias': {'97': 1}}, 400, 'logit_bias', 'invalid_value'),
+    ({'logit_bias': {'A': 1}}, 400, 'logit_bias', 'invalid_value'),
+    ({'logit_bias': {'1': 101}}, 400, 'logit_bias', 'decimal_above_max_value'),
+    ({'logit_bias': [1]}, 400, 'logit_bias', 'invalid_type'),
+    ({'suffix': 'end'}, 400, 'suffix', 'unsupported_parameter'),
+    ({'stream': 1}, 400, 'stream', 'invalid_type'),
+    ({'stream_options': {}}, 400, 'stream_options', None),
+    ({'stream': True, 'stream_options': {'x': 1}}, 400, None, 'unknown_parameter'),
+    ({'prompt': 'x' * 33}, 400, 'prompt', 'context_length_exceeded'),
+    ({'prompt': 'x' * 9000}, 400, 'prompt', 'context_length_exceeded'),
+    ({'prompt': [97]}, 400, 'prompt', 'invalid_value'),
+    ({'prompt': [-1]}, 400, 'prompt', 'invalid_value'),
+    ({'prompt': [10**400]}, 400, 'prompt', 'invalid_value'),
+    ({'prompt': []}, 400, 'prompt', None),
+    ({'prompt': [[]]}, 400, 'prompt', None),
+    ({'prompt': ['A', 1]}, 400, 'prompt', 'invalid_type'),
+    ({'prompt': [[1, 'A']]}, 400, 'prompt', 'invalid_type'),
+    ({'prompt': {'a': 1}}, 400, 'prompt', 'invalid_type'),
+    ({'prompt': 1.5}, 400, 'prompt', 'invalid_type'),
+    ({'prompt': 'Ж'}, 400, 'prompt', 'invalid_value'),
+    ({'user': 1}, 400, 'user', 'invalid_type'),
+]
+
+
+def test_mistakes_and_the_next_request_is_served(letters):
+    responses = completed(letters, *(body for body, *_ in WRONG), {'max_tokens': 1})
+    *responses, last = responses
+    for response, (body, status, param, code) in zip(responses, WRONG, strict=True):
+        error = response.json()['error']
+        assert (response.status_code, error['param'], error['code']) == (status, param, code), body
+        assert set(error) == {'message', 'type', 'param', 'code'}
+        assert error['type'] == 'invalid_request_error' and error['message']
+        assert len(error['message']) < 300
+    assert last.json()['choices'][0]['text'] == 'B'
+
+
+JSON = {'Content-Type': 'application/json'}
+
+
+@pytest.mark.parametrize(
+    'content, headers, status, words',
+    [
+        (b'{"model": "alphabet", "temperature": NaN}', JSON, 400, 'NaN'),
+        (b'{"temperature": -Infinity}', JSON, 400, 'Infinity'),
+        (b'{"model": "alphabet", "temperature": 1e999}', JSON, 400, 'temperature'),
+        (b'{', JSON, 400, 'not JSON'),
+        (b'', JSON, 400, 'not JSON'),
+        (b'[]', JSON, 400, 'object'),
+        (b'"\xff"', JSON, 400, 'not JSON'),
+        (b'[' * 9000, JSON, 400, 'not JSON'),
+        (b'{"model": "\\ud800"}', JSON, 404, 'does not exist'),
+        (b'{"\\ud800": 1}', JSON, 400, 'Unrecognized'),
+        (b'{"max_tokens": 1' + b'0' * 5000 + b'}', JSON, 400, 'digits'),
+        (b' ' * 10_001, JSON, 413, '10000 bytes'),
+        (b'{"model": "alphabet"}', {'Content-Type': 'text/plain'}, 415, 'application/json'),
+        (b'model=alphabet', {'Content-Type': 'application/x-www-form-urlencoded'}, 415, 'JSON'),
+    ],
+)
+def test_bodies_that_are_none(letters, content, headers, status, words):
+    request = ('POST', '/v1/completions', {'content': content, 'headers': headers})
+    (response,) = asked(letters, request)
+    assert response.status_code == status
+    assert words in response.json()['error']['message']
+
+
+def test_a_body_of_unknown_length_is_not_read_to_its_end(letters):
+    sent = []
+
+    async def endless():
+        while len(sent) < 1000:
+            sent.append(None)
+            yield b' ' * 1000
+
+    async def ask():
+        async with client_of(letters) as client:
+            return await client.post('/v1/completions', content=endless(), headers=JSON)
+
+    assert asyncio.run(ask()).status_code == 413 and len(sent) < 20
+
+
+def test_other_addresses(letters):
+    answers = asked(
+        letters,
+        ('GET', '/v1/models', {}),
+        ('GET', '/v1/models/alphabet', {}),
+        ('GET', '/v1/models/other/model', {}),
+        ('POST', '/v1/chat/completions', {'json': {'model': 'alphabet', 'messages': []}}),
+        ('GET', '/v1/nothing', {}),
+        ('DELETE', '/v1/completions', {}),
+        ('GET', '/healthz', {}),
+        ('GET', '/page/../app.py', {}),
+        ('GET', '/page/%2e%2e/app.py', {}),
+    )
+    listed, one, other, chat, nothing, deleted, health, *outside = answers
+    assert listed.json()['data'] == [one.json()] and one.json()['id'] == 'alphabet'
+    assert set(one.json()) == {'id', 'object', 'created', 'owned_by'}
+    assert other.status_code == 404 and other.json()['error']['code'] == 'model_not_found'
+    assert chat.status_code == 404 and 'no chat format' in chat.json()['error']['message']
+    assert nothing.status_code == 404 and deleted.status_code == 405
+    assert nothing.json()['error']['message'] == 'Invalid URL (GET /v1/nothing)'
+    assert health.json() == {'status': 'ok'}
+    assert [each.status_code for each in outside] == [404, 404]
+
+
+def test_cloud_run(letters):
+    get, post, head, cut, none, wrong = asked(
+        letters,
+        ('GET', '/', {'params': {'prefix': 'A', 'length': '4', 'top_k': '1'}}),
+        ('POST', '/', {'json': {'prefix': 'A', 'length': 9, 'truncate': 'E',
+                                'include_prefix': False}}),
+        ('HEAD', '/', {}),
+        ('GET', '/', {'params': {'prefix': 'A', 'truncate': 'D', 'include_prefix': 'false'}}),
+        ('GET', '/', {'params': {'length': '3'}}),
+        ('GET', '/', {'params': {'temperature': 'nan'}}),
+    )  # fmt: skip
+    assert get.json() == {'text': 'ABCD'}  # its length counts the prefix
+    assert post.json() == {'text': 'BCD'}
+    assert head.status_code == 200 and head.text == ''
+    assert cut.json() == {'text': 'BC'} and none.json() == {'text': '!"#'}
+    assert wrong.status_code == 400 and wrong.json()['error']['param'] == 'temperature'
+
+
+def test_browsers_get_the_page(letters):
+    accept = {'Accept': 'text/html,application/xhtml+xml,*/*;q=0.8'}
+    page, script = asked(
+        letters, ('GET', '/', {'headers': accept}), ('GET', '/page/page.js', {}), keys=KEYS
+    )
+    assert page.headers['content-type'].startswith('text/html') and '<main' in page.text
+    assert 'javascript' in script.headers['content-type']
+    for each in (page, script):
+        assert each.headers['content-security-policy'].startswith("default-src 'self';")
+        assert each.headers['x-content-type-options'] == 'nosniff'
+        assert 'access-control-allow-origin' not in each.headers
+
+
+def test_keys(letters):
+    def request(address, key=None, method='GET', **more):
+        headers = {} if key is None else {'Authorization': key.encode()}
+        return method, address, {'headers': headers, **more}
+
+    body = {'json': {'model': 'alphabet', 'prompt': 'A', 'max_tokens': 1}}
+    responses = asked(
+        letters,
+        request('/v1/completions', method='POST', **body),
+        request('/v1/completions', 'Bearer the ke', 'POST', **body),
+        request('/v1/completions', 'Bearer ', 'POST', **body),
+        request('/v1/completions', 'Basic the key', 'POST', **body),
+        request('/v1/models'),
+        request('/'),
+        request('/metrics'),
+        request('/v1/completions', 'Bearer the key', 'POST', **body),
+        request('/v1/models', 'bearer ключ'),
+        request('/healthz'),
+        request('/readyz'),
+        keys=KEYS,
+    )
+    assert [each.status_code for each in responses] == [401] * 7 + [200] * 4
+    for each in responses[:7]:
+        assert each.json()['error']['code'] == 'invalid_api_key'
+        assert 'the ke' not in each.text
+
+
+def test_pages_of_other_sites(letters):
+    origin = {'Origin': 'https://example.com', 'Sec-Fetch-Site': 'cross-site'}
+    ask = ('GET', '/', {'params': {'length': '3'}, 'headers': origin})
+    before = {**origin, 'Access-Control-Request-Method': 'POST'}
+    before['Access-Control-Request-Headers'] = 'authorization, content-type'
+    preflight = ('OPTIONS', '/v1/completions', {'headers': before})
+    refused, no = asked(letters, ask, preflight)
+    assert refused.status_code == 403 and no.status_code == 405
+    assert not {'access-control-allow-origin'} & {*refused.headers, *no.headers}
+    allowed, yes = asked(letters, ask, preflight, origins=('https://example.com',))
+    assert allowed.status_code == yes.status_code == 200
+    for each in (allowed, yes):
+        assert each.headers['access-control-allow-origin'] == 'https://example.com'
+    (other,) = asked(letters, preflight, origins=('https://example.org',))
+    assert other.status_code == 400
+
+
+def test_a_full_queue_and_what_metrics_tell(letters):
+    async def ask():
+        slots = Alphabet(rows=1)
+        slots.permits = threading.Semaphore(0)
+        async with client_of(letters, slots, queue=1) as client:
+            body = {'model': 'alphabet', 'prompt': 'A', 'max_tokens': 3}
+            post = client.post
+            work = client.server.scheduler
+            first = asyncio.create_task(post('/v1/completions', json=body))
+            await soon(lambda: work.running)
+            second = asyncio.create_task(post('/v1/completions', json=body))
+            await soon(lambda: work.waiting == 1)
+            third = await post('/v1/completions', json={**body, 'stream': True})
+            during = (await client.get('/metrics')).text
+            slots.permits.release(100)
+            assert (await first).status_code == (await second).status_code == 200
+            return third, during, (await client.get('/metrics')).text
+
+    full, during, after = asyncio.run(ask())
+    assert full.status_code == 429 and int(full.headers['retry-after']) >= 1
+    assert full.json()['error']['code'] == 'rate_limit_exceeded'
+    for line in ('gpt2_texts_waiting 1.0', 'gpt2_texts_running 1.0'):
+        assert line in during.splitlines()
+    for line in (
+        'gpt2_requests_total{path="/v1/completions",status="200"} 2.0',
+        'gpt2_requests_total{path="/v1/completions",status="429"} 1.0',
+        'gpt2_prompt_tokens_total 3.0',
+        'gpt2_tokens_total 6.0',
+        'gpt2_texts_waiting 0.0',
+        'gpt2_time_to_first_token_seconds_count 2.0',
+        'gpt2_tokens_per_second_count 2.0',
+    ):
+        assert line in after.splitlines(), line
+
+
+async def soon(what):
+    for _ in range(WAIT * 100):
+        if what():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(what)
+
+
+def test_what_takes_too_long(letters):
+    async def ask():
+        slots = Alphabet()
+        slots.permits = threading.Semaphore(0)
+        async with client_of(letters, slots, timeout=0.3) as client:
+            body = {'model': 'alphabet', 'prompt': 'A'}
+            answers = [
+                asyncio.create_task(client.post('/v1/completions', json=each))
+                for each in (body, {**body, 'stream': True})
+            ]
+            work = client.server.scheduler
+            await soon(lambda: len(work.running) + work.waiting == 2)
+            await asyncio.sleep(0.4)
+            slots.permits.release(100)
+            return [await each for each in answers]
+
+    plain, stream = asyncio.run(ask())
+    assert plain.status_code == 504 and plain.json()['error']['code'] == 'timeout'
+    assert told(stream)[-1]['error']['code'] == 'timeout'
+
+
+def test_before_it_is_ready_requests_wait(letters):
+    async def ask():
+        slots, go = Alphabet(), threading.Event()
+        slots.warm_up = lambda: go.wait(WAIT)
+        async with client_of(letters, slots) as client:
+            body = {'model': 'alphabet', 'prompt': 'A', 'max_tokens': 1}
+            early = asyncio.create_task(client.post('/v1/completions', json=body))
+            await soon(lambda: client.server.scheduler.waiting)
+            before = await client.get('/readyz')
+            go.set()
+            answer = await early
+            return before, answer, await client.get('/readyz')
+
+    before, answer, after = asyncio.run(ask())
+    assert before.status_code == 503 and after.status_code == answer.status_code == 200
+
+
+@pytest.fixture(scope='module')
+def address(letters):
+    """(the address of a real server, its Server): the alphabet with a window of 20,000 tokens."""
+    slots = Alphabet(rows=4, n_ctx=20_000)
+    work = scheduler.Scheduler(slots, 64)
+    limits = app.Limits(max_tokens=20_000, max_body=10**6, timeout=WAIT)
+    loaded = types.SimpleNamespace(encoder=letters, lm=slots)
+    served = app.Server(loaded, 'alphabet', work, limits)
+    sse.AppStatus.disable_automatic_graceful_drain()
+    server = uvicorn.Server(uvicorn.Config(app.made(served), log_level='error', access_log=False))
+    listener = socket.create_server(('127.0.0.1', 0))
+    thread = threading.Thread(target=server.run, kwargs={'sockets': [listener]})
+    thread.start()
+    until(lambda: server.started)
+    yield f'http://127.0.0.1:{listener.getsockname()[1]}', served
+    slots.permits = None
+    server.should_exit = True
+    thread.join(WAIT)
+    assert not thread.is_alive()
+
+
+def test_the_client_of_openai(address):
+    with openai.OpenAI(base_url=f'{address[0]}/v1', api_key='any', max_retries=0) as client:
+        completions = client.completions
+        assert [model.id for model in client.models.list()] == ['alphabet']
+        assert client.models.retrieve('alphabet').owned_by == 'local'
+        ask = {'model': 'alphabet', 'prompt': 'A', 'max_tokens': 3}
+        answer = completions.create(**ask, logprobs=2, seed=1, n=2)
+        assert [choice.text for choice in answer.choices] == ['BCD', 'BCD']
+        assert answer.choices[0].logprobs.tokens == ['B', 'C', 'D']
+        assert answer.choices[1].finish_reason == 'length' and answer.usage.total_tokens == 7
+        options = {'stream': True, 'stream_options': {'include_usage': True}}
+        chunks = list(completions.create(**ask, **options))
+        assert ''.join(c.choices[0].text for c in chunks if c.choices) == 'BCD'
+        assert chunks[-1].usage.completion_tokens == 3
+        assert completions.create(**ask, extra_body={'top_k': 1}).choices[0].text == 'BCD'
+        with pytest.raises(openai.BadRequestError, match='temperature') as error:
+            completions.create(**ask, temperature=3)
+        assert error.value.param == 'temperature'
+        with pytest.raises(openai.NotFoundError, match='does not exist'):
+            completions.create(**{**ask, 'model': 'gpt-5'})
+        with pytest.raises(openai.NotFoundError, match='no chat format'):
+            client.chat.completions.create(model='alphabet', messages=[])
+
+
+@pytest.mark.parametrize('stream', [True, False])
+def test_who_leaves_is_not_written_for(address, stream):
+    address, served = address
+    slots, work = served.scheduler.slots, served.scheduler
+    slots.permits = threading.Semaphore(0)
+    body = {'model': 'alphabet', 'prompt': 'A', 'max_tokens': 19_000, 'stream': stream,
+            'logit_bias': {'96': -100}}  # fmt: skip
+    content = json.dumps(body).encode()
+    host, port = address.removeprefix('http://').split(':')
+    with socket.create_connection((host, int(port)), timeout=WAIT) as connection:
+        head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n'
+        connection.sendall(f'{head}Content-Length: {len(content)}\r\n\r\n'.encode() + content)
+        until(lambda: work.running)
+        (text,) = work.running.values()
+        slots.permits.release(5)
+        until(lambda: text.drawn == 6)
+    until(lambda: text.cancelled)
+    slots.permits.release(100)
+    until(lambda: not work.running)
+    assert text.drawn <= 7
+    slots.permits = None
+
+
+def test_who_does_not_read_holds_nobody_up(address):
+    address, served = address
+    body = {'model': 'alphabet', 'prompt': 'A', 'max_tokens': 19_000, 'stream': True,
+            'logit_bias': {'96': -100}}  # fmt: skip
+    with (
+        httpx.stream('POST', f'{address}/v1/completions', json=body, timeout=WAIT) as stalled,
+        httpx.Client(base_url=address, timeout=WAIT) as client,
+    ):
+        assert stalled.status_code == 200
+        short = {'model': 'alphabet', 'prompt': 'a', 'max_tokens': 3}
+        for _ in range(5):
+            answer = client.post('/v1/completions', json=short)
+            assert answer.json()['choices'][0]['text'] == 'bcd'
