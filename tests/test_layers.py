@@ -101,7 +101,7 @@ def test_the_docstring_of_a_room_is_its_table_of_contents(room):
 def test_tests_lie_in_the_same_rooms():
     for path in pathlib.Path(ROOT / 'tests').glob('*/test_*.py'):
         file, room = path.stem.removeprefix('test_'), path.parent.name
-        assert file in ROOMS[room], path
+        assert file in ROOMS[room] or (SRC / room / file).is_dir(), path
 
 
 @pytest.mark.parametrize('name', WITHOUT_TENSORFLOW)
