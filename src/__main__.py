@@ -14,6 +14,7 @@ COMMANDS = {
     'interact': ('interactive_conditional_samples', 'ask for prompts, and continue them'),
     'evaluate': ('evaluation.evaluate', 'how well a model predicts a text'),
     'export': ('exporting.export', 'write a model for LiteRT or TensorFlow Serving'),
+    'serve': ('serving.serve', 'give a model to others: an API and a page'),
     'convert': ('converting.convert', 'from and to Hugging Face, nanoGPT and GGUF'),
     'train_encoder': ('encoding.train_encoder', 'make a vocabulary of texts'),
     'check_overlap': ('evaluation.check_overlap', 'how much of a text samples repeat'),

@@ -24,6 +24,7 @@ from src.exporting import export
 from src.gradients import small_model
 from src.model_files import download
 from src.sampling import sample_config
+from src.serving import serve
 from src.simple import command_line
 from src.training import train_config
 
@@ -114,6 +115,7 @@ def test_all_flags_are_there():
         evaluate.EvaluateConfig,
         train_encoder.TrainEncoderConfig,
         check_overlap.OverlapConfig,
+        serve.ServeConfig,
         command_line.CommandConfig,
     )
     known = {field.name for config in configs for field in dataclasses.fields(config)}

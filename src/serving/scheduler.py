@@ -26,9 +26,13 @@ class Scheduler:
         failed: what ended it before that, or None.
     """
 
-    def __init__(self, slots, queue):
-        """queue: how many texts may wait."""
-        self.slots, self.queue = slots, queue
+    def __init__(self, slots, queue, on_failure=lambda: None):
+        """
+        Args:
+            queue: how many texts may wait.
+            on_failure: called where nothing can be compiled, and so nothing served.
+        """
+        self.slots, self.queue, self.on_failure = slots, queue, on_failure
         self.ready, self.failed = threading.Event(), None
         self.free = list(range(slots.rows))  # which slots
         self.running = {}  # {slot: Text}
@@ -63,17 +67,16 @@ class Scheduler:
             self._waiting.append(collections.deque(texts))
             self._changed.notify()
 
-    def cancel(self, texts):
-        """Be rid of texts, before their next token."""
-        for text in texts:
-            text.cancelled = True
-
-    def end(self, timeout=None):
-        """Refuse new texts, and wait until those that are there have ended."""
+    def end(self, timeout=None, now=False):
+        """Refuse new texts, and wait for those that are there; or cancel them, `now`."""
         with self._changed:
             self._ending = True
+            waiting = [text for texts in self._waiting for text in texts]
+            for text in waiting + list(self.running.values()) if now else ():
+                text.cancelled = True
             self._changed.notify()
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def _run(self):
         try:
@@ -81,7 +84,8 @@ class Scheduler:
                 self.slots.warm_up()
         except Exception as error:
             self.failed = error
-            self._ending = True
+            self._refuse_waiting()
+            self.on_failure()
         self.ready.set()
         while self._work_is_there():
             self._drop()
@@ -176,6 +180,13 @@ class Scheduler:
             ended = True
         if ended:
             self._leave(slot)
+
+    def _refuse_waiting(self):
+        with self._changed:
+            self._ending = True
+            for text in (text for texts in self._waiting for text in texts):
+                text.deliver(refused.broken())
+            self._waiting.clear()
 
     def _refuse_all(self):
         for slot, text in list(self.running.items()):

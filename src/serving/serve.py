@@ -16,6 +16,7 @@ if invocation.PACKAGE == 'src':  # a checkout, which knows the versions
 
 PORT, KEY = 'PORT', 'GPT2_API_KEY'  # in the environment
 LAST_PORT = 65535
+ENOUGH = 10  # seconds for a step, which cannot be interrupted
 LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 
 
@@ -83,11 +84,18 @@ def serve(config):
         raise ValueError(f'{error.name} is missing, which serving needs: {INSTALLATION}') from None
     keys = keys_of(config)
     with listening(config) as listener:
-        adapters = config.adapters or None
         loaded = generation.load(
-            config.model_name, config.models_dir, adapters, config.engine, config.dtype
+            config.model_name,
+            config.models_dir,
+            config.adapters or None,
+            config.engine,
+            config.dtype,
         )
-        work = scheduler.Scheduler(slots_of(loaded.lm, config.batch_size), config.queue)
+        work = scheduler.Scheduler(
+            slots_of(loaded.lm, config.batch_size),
+            config.queue,
+            on_failure=lambda: setattr(server, 'should_exit', True),
+        )
         limits = app.Limits(
             max_tokens=config.max_tokens or loaded.lm.hparams.n_ctx,
             max_body=config.max_body,
@@ -95,22 +103,21 @@ def serve(config):
             keys=keys,
             origins=tuple(filter(None, map(str.strip, config.allow_origin.split(',')))),
         )
-        name = config.model_name.rstrip(os.sep)
-        application = app.made(app.Server(loaded, name, work, limits))
+        name = os.path.basename(os.path.normpath(config.model_name))
+        served = app.made(app.Server(loaded, name, work, limits))
+        # Addresses have prompts in them, so that there is no log of these.
+        options = {'log_level': 'warning', 'access_log': False, 'server_header': False}
+        drain = max(1, round(config.drain))
+        server = uvicorn.Server(uvicorn.Config(served, timeout_graceful_shutdown=drain, **options))
         sse.AppStatus.disable_automatic_graceful_drain()  # streams are finished, not cut
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application,
-                log_level='warning',
-                access_log=False,  # addresses have prompts in them
-                server_header=False,
-                timeout_graceful_shutdown=max(1, round(config.drain)),
-            )
-        )
         tell(config, listener, name, keys)
-        signal.signal(signal.SIGTERM, lambda *_: None)  # for uvicorn raises it anew at its end
-        server.run(sockets=[listener])
-        work.end()
+        tell_of_the_end(server, work, drain)
+        try:
+            server.run(sockets=[listener])
+        finally:
+            work.end(ENOUGH, now=True)
+        if work.failed:
+            raise work.failed
 
 
 def slots_of(lm, rows):
@@ -164,3 +171,20 @@ def tell(config, listener, name, keys):
             f'Everybody who reaches this machine can use it: give keys, in --api_key_file or {KEY}',
             file=sys.stderr,
         )
+
+
+def tell_of_the_end(server, work, drain):
+    """Let a uvicorn.Server say what it waits for when a signal ends it."""
+    handle_exit = server.handle_exit
+
+    def told(number, frame):
+        if work.running and not server.should_exit:
+            print(
+                f'Ending when {len(work.running) + work.waiting} texts are done, in {drain} s at '
+                'most. Ctrl-C ends at once',
+                file=sys.stderr,
+            )
+        handle_exit(number, frame)
+
+    server.handle_exit = told
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it anew when all is done
