@@ -20,6 +20,7 @@ BLOCK = 64  # tokens of the past that are looked at together
 PIECE = 32  # tokens of a prompt that are read at once; a divisor of BLOCK
 FEWEST_ROWS = 2  # a product with a single row adds in another order
 LOGIT_ROWS = 8  # whose logits are computed together, likewise
+SMALL = 2**18  # weights of a matrix that a core can work on alone
 MASKED = -1e10  # as in model.multihead_attn
 
 
@@ -95,16 +96,28 @@ def logits_of(h, params):  # [rows, features] -> [rows, vocab]
     return tf.cast(tf.concat(logits, axis=0), tf.float32)
 
 
+def linear(x, params):  # [rows, sequence, nx] -> [rows, sequence, nf]
+    """model.conv1d; a small matrix is one product, for XLA adds small parts in varying orders."""
+    _, nx, nf = params['w'].shape
+    if nx * nf > SMALL:
+        return model.conv1d(x, params)
+    w = tf.reshape(params['w'], [nx, nf])
+    c = tf.matmul(tf.cast(tf.reshape(x, [-1, nx]), w.dtype), w)
+    c = tf.nn.bias_add(tf.cast(c, x.dtype), params['b'])
+    return tf.reshape(c, [*x.shape[:-1], nf])
+
+
 def layer(x, params, k, v, length, new, old):  # [rows, sequence, features] -> the same
     """model.block; k and v are the variables of its Past, which it extends where they are."""
     past = Past(tf.convert_to_tensor(k), tf.convert_to_tensor(v), length, new, old)
-    c = model.conv1d(model.norm(x, params['ln_1']), params['attn']['c_attn'])
+    c = linear(model.norm(x, params['ln_1']), params['attn']['c_attn'])
     q, *new = (model.split_heads(part, k.shape[1]) for part in tf.split(c, 3, axis=2))
     past = past.extended(*new)
     k.assign(past.k)
     v.assign(past.v)
-    x += model.conv1d(model.merge_heads(attend(q, past)), params['attn']['c_proj'])
-    return x + model.mlp(model.norm(x, params['ln_2']), params['mlp'])
+    x += linear(model.merge_heads(attend(q, past)), params['attn']['c_proj'])
+    h = model.gelu(linear(model.norm(x, params['ln_2']), params['mlp']['c_fc']))
+    return x + linear(h, params['mlp']['c_proj'])
 
 
 class Slots:
