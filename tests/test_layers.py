@@ -26,7 +26,7 @@ ORDER = """
     sample
     accumulate
     memory_saving_gradients
-    model_files: model_directory download rotation checkpoint architecture
+    model_files: model_directory download rotation bundle checkpoint architecture
     encoding: train_encoder encode
     gradients: dropout lora masks fused_loss lean_attention lean_block backpropagation small_model
         custom_gradients

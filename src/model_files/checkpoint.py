@@ -16,7 +16,7 @@ import tempfile
 import tensorflow as tf
 
 from .. import model
-from . import rotation
+from . import bundle, rotation
 
 
 def read_hparams(directory):
@@ -129,6 +129,7 @@ def _opened(prefix):
         if not any(file.startswith(f'{name}.{extension}') for file in files):
             missing = '.index' if extension == 'index' else '.data-00000-of-*'
             raise ValueError(f'The checkpoint {prefix} is not whole: there is no {missing}')
+    bundle.require_sound(prefix)
     with contextlib.ExitStack() as stack:
         path = prefix
         if re.search(r'[\[\]*?\\]', prefix):

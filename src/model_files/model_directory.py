@@ -27,7 +27,8 @@ WHOLE = (*ARCHITECTURE, 'checkpoint')
 SHIPPED = 'shakespeare'  # the small model in this repository
 MODELS, RUNS = 'models', 'checkpoint'  # folders of these
 
-NAMED = r'^\s*(?:all_)?model_checkpoint_paths?\s*:\s*["\'“”]?(.*?)["\'“”]?\s*$'
+# A line of the file `checkpoint`, and the quotes around a name in it.
+NAMED, QUOTES = r'(?:all_)?model_checkpoint_paths?\s*:\s*(.*)', r'^["\'“”]|["\'“”]$'
 
 NEW_SIZES = '--restore_from scratch --n_layer 4 --n_head 4 --n_embd 128 --n_ctx 64'
 
@@ -176,7 +177,8 @@ def named(directory):
     # Editors of other systems leave marks, other quotes, and spaces behind them.
     is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode('utf-16' if is_utf_16 else 'utf-8-sig', errors='replace')
-    names = re.findall(NAMED, text, re.MULTILINE)
+    lines = (re.fullmatch(NAMED, line.strip()) for line in text.split('\n'))
+    names = [re.sub(QUOTES, '', line[1]) for line in lines if line]
     if not names:
         raise ValueError(f'{path} names no checkpoint; it should say model_checkpoint_path: "…"')
     return names

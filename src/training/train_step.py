@@ -19,6 +19,10 @@ OPTIMIZERS = {
     'sgd': optimizer.SGD,
 }
 
+# Numbers that a state counts with, and what comes out where it is none.
+COUNTS = ('seed', 'counter', 'updates', 'updates_before', 'epoch', 'drawn')
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
 FIRST_SCALE, STEPS_TO_DOUBLE = 2.0**15, 2000  # of the loss in float16
 
 
@@ -83,8 +87,8 @@ class TrainState:
         Raises ValueError: they are not what `tensors` gave.
         """
         try:
-            self._restore(tensors, json.loads(tensors['numbers']))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            self._restore(tensors, numbers_in(tensors['numbers']))
+        except DAMAGE as error:
             raise ValueError(
                 f'The state that lies beside {prefix} is damaged: {type(error).__name__} {error}. '
                 'Remove it, to go on with a new optimizer'
@@ -165,6 +169,23 @@ class TrainState:
         finite = tf.math.is_finite(loss + squares)
         self.updates.assign_add(tf.cast(finite, self.updates.dtype))
         return tf.sqrt(squares)
+
+
+def numbers_in(text):
+    """The numbers that TrainState.tensors wrote. Raises one of DAMAGE where one cannot be that."""
+    numbers = json.loads(text)
+    for name, value in [*numbers.items(), *numbers['sampler'].items()]:
+        if name in COUNTS and not _is_count(value):
+            raise ValueError(f'{name} is {str(value)[:40]!r}')
+    for name in ('avg_loss', 'validation'):
+        pair = numbers.get(name, [0.0, 0])
+        if len(pair) != 2 or not all(type(each) is float or _is_count(each) for each in pair):
+            raise ValueError(f'{name} is {str(pair)[:40]!r}')
+    return numbers
+
+
+def _is_count(value):
+    return type(value) is int and 0 <= value < 2**63
 
 
 def with_noise(batches, p, n_vocab, seed):  # [number, batch, sequence] int32 -> the same

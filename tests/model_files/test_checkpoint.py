@@ -150,8 +150,11 @@ def damaged(directory):
     return {
         'no data': (data.unlink, 'model.ckpt is not whole: there is no .data'),
         'no index': (index.unlink, 'model.ckpt is not whole: there is no .index'),
-        'truncated': (lambda: data.write_bytes(whole[:40000]), 'data-.* is damaged at model/'),
-        'empty data': (lambda: data.write_bytes(b''), 'data-.* is damaged at model/wpe'),
+        'truncated': (
+            lambda: data.write_bytes(whole[:40000]),
+            'data-.* is cut off: it has 40,000 of 9',
+        ),
+        'empty data': (lambda: data.write_bytes(b''), 'data-.* is cut off: it has 0 of 9'),
         'one bit': (
             lambda: data.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]),
             'damaged at model/h0/attn/c_attn/w.*Checksum',

@@ -176,3 +176,16 @@ def test_a_checkpoint_behind_a_run_is_that_one(models_dir):
         of('tiny/model-7', str(models_dir))
     with pytest.raises(ValueError, match='There is no .*none/model-7'):
         of('none/model-7', str(models_dir))
+
+
+@pytest.mark.parametrize(
+    'text', ['\n' * 10**6, 'model_checkpoint_path: x' + ' ' * 10**6 + 'y', '\t:' * 10**5], ids=len
+)
+def test_a_checkpoint_file_of_space_is_read_in_a_moment(tmp_path, text):
+    """A pattern over all of it would take hours."""
+    (tmp_path / 'checkpoint').write_text(text)
+    if 'x' in text:
+        assert model_directory.named(tmp_path) == [text[23:]]
+    else:
+        with pytest.raises(ValueError, match='checkpoint names no checkpoint'):
+            model_directory.named(tmp_path)

@@ -14,7 +14,7 @@ from src import encoder, load_dataset
 from src.data import packing
 from src.gradients import lora
 from src.model_files import checkpoint, model_directory, rotation
-from src.training import train_step
+from src.training import train_config, train_step
 
 RUN = 'checkpoint/run1'
 DIVERGING = {'learning_rate': 1e38, 'optimizer': 'sgd'}  # one step, and all is infinite
@@ -189,12 +189,34 @@ def test_epochs_of_packed_texts_have_each_text_once(place, capsys):
     assert state == before
 
 
-@pytest.mark.parametrize('numbers', ['{}', 'null', '[]', '{"seed": "x"}', '"', '{"seed": 1}'])
-def test_a_state_that_is_damaged_is_named(trained, numbers):
-    tensors = checkpoint.load_state(f'{RUN}/model-2')
-    checkpoint._write(f'{RUN}/state-2', {**tensors, 'numbers': tf.constant(numbers)})
-    with pytest.raises(ValueError, match='state that lies beside .*model-2 is damaged') as error:
-        train(steps=3)
+def test_a_state_that_is_damaged_is_named(place):
+    train(steps=1)
+    tensors = checkpoint.load_state(f'{RUN}/model-1')
+    checkpoint._write(f'{RUN}/state-1', {**tensors, 'numbers': tf.constant('{}')})
+    with pytest.raises(ValueError, match='state that lies beside .*model-1 is damaged') as error:
+        train(steps=2)
+    assert '\n' not in str(error.value)
+
+
+CHANGES = [
+    {'seed': 'x'}, {'seed': [1]}, {'seed': 2**63}, {'counter': -1}, {'updates': 1.5},
+    {'avg_loss': [0.0]}, {'avg_loss': ['a', 'b']}, {'avg_loss': [10**400, 1.0]},
+    {'validation': [None, 0]}, {'sampler': {'seed': 1, 'epoch': -1, 'drawn': 0}},
+    {'sampler': {'seed': 1, 'epoch': 0, 'drawn': 'x'}}, {'sampler': None},
+]  # fmt: skip
+TEXTS = ['null', '[]', '{"seed": "x"}', '"', '{"seed": 1}', '[' * 100_000]
+
+
+@pytest.mark.parametrize('changes', [*CHANGES, *TEXTS], ids=lambda changes: str(changes)[:30])
+def test_numbers_that_no_state_has_are_told(tiny, changes):
+    config = train_config.TrainConfig(dataset='none', pack=True)
+    state = train_step.TrainState(tiny, config, [np.arange(50, dtype=np.uint16)], end=3)
+    tensors = state.tensors()
+    state.restore(tensors, 'model-1')
+    if isinstance(changes, dict):
+        changes = json.dumps({**json.loads(tensors['numbers']), **changes})
+    with pytest.raises(ValueError, match='state that lies beside model-1 is damaged') as error:
+        state.restore({**tensors, 'numbers': changes}, 'model-1')
     assert '\n' not in str(error.value)
 
 
