@@ -12,10 +12,11 @@ import sys
 import numpy as np
 
 from .. import encoder
+from ..data import token_files
 from ..model_files import model_directory
 from . import portable, torch_files, vocabularies
 
-CHECKPOINT, META = 'ckpt.pt', 'meta.pkl'
+CHECKPOINT, META = 'ckpt.pt', token_files.META
 SIZES = {
     'n_vocab': 'vocab_size', 'n_ctx': 'block_size', 'n_embd': 'n_embd', 'n_head': 'n_head',
     'n_layer': 'n_layer',
@@ -107,7 +108,7 @@ def write(directory, a_model):
     if enc.characters is not None and not enc.special:
         print(f'nanoGPT looks for {META} in data/{dataset}; copy it there', file=sys.stderr)
         with open(os.path.join(directory, META), 'xb') as file:
-            file.write(vocabularies.meta_of(enc))
+            file.write(token_files.meta_of(enc))
     elif not vocabularies.is_openais(enc):
         print("nanoGPT's sample.py knows OpenAI's vocabulary, and not this one", file=sys.stderr)
     sizes = vars(a_model.hparams)

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pickle
 
 from .. import encoder
 from ..data import pickles
@@ -165,13 +164,6 @@ def of_meta(path):
     enc = train_encoder.of_these(ids)
     encoder.require_ids(path, enc.encoder)
     return enc
-
-
-def meta_of(enc):
-    """The bytes of the meta.pkl that nanoGPT has for a vocabulary of characters."""
-    ids = dict(sorted_by_id(enc.characters))
-    meta = {'vocab_size': len(ids), 'itos': {i: c for c, i in ids.items()}, 'stoi': ids}
-    return pickle.dumps(meta, 4)
 
 
 def is_openais(enc):

@@ -1,8 +1,9 @@
-"""Files of tokens: the .npz and .npy of encode.py, and Shepperd's .npz.
+"""Files of tokens: the .npz and .npy of encode.py, Shepperd's .npz, and the .bin of nanoGPT.
 
 An .npz has an array for each chunk, compressed, and is read into memory. An .npy has the tokens of
 all chunks in one array, and behind it a second one, the chunks' lengths. It is read where it lies,
-and may be larger than the memory; an .npy without lengths is one chunk.
+and may be larger than the memory; an .npy without lengths is one chunk. So is a .bin, which has
+nothing but ids of 16 bits; beside it, a meta.pkl has the ids of characters, where these are tokens.
 
 Tokens come as pieces: (number of the chunk, some of its tokens, an array [tokens]), …
 """
@@ -10,15 +11,19 @@ Tokens come as pieces: (number of the chunk, some of its tokens, an array [token
 import contextlib
 import itertools
 import os
+import pickle
 import shutil
 import tempfile
 import zipfile
 
 import numpy as np
 
-from . import text_files, whole_files
+from .. import encoder
+from . import pickles, text_files, whole_files
 
-KINDS = ('.npz', '.npy')
+KINDS = ('.npz', '.npy', '.bin')
+META = 'meta.pkl'
+BIN = np.dtype('<u2')
 BLOCK = 2**20  # bytes copied, and tokens checked, at once
 
 
@@ -32,14 +37,15 @@ def read(path, enc, progress):
     """The chunks of a file, [tokens], without those that are empty.
 
     They are in the type of the encoder, or int32 where they have ids that are not to be learnt;
-    those of an .npy are in its own type.
+    those of an .npy and a .bin are in their own.
 
     Args:
         progress: its `update` is told how many bytes have been read.
 
     Raises ValueError: anything but ids of this vocabulary; the message names the file.
     """
-    return (_read_npy if path.endswith('.npy') else _read_npz)(path, enc, progress)
+    reads = {'.npz': _read_npz, '.npy': _read_npy, '.bin': _read_bin}
+    return reads[path[-4:]](path, enc, progress)
 
 
 @contextlib.contextmanager
@@ -85,14 +91,47 @@ def _read_npy(path, enc, progress):
             lengths = np.lib.format.read_array(file) if file.peek(1) else np.array([tokens.size])
     _require_row_of_numbers(path, tokens)
     _require_lengths(path, lengths, len(tokens))
+    _require_all_ids(path, tokens, enc, progress)
+    chunks = np.split(np.asarray(tokens), np.cumsum(lengths)[:-1])
+    yield from (chunk for chunk in chunks if chunk.size)
+
+
+def _read_bin(path, enc, progress):
+    size, name = os.path.getsize(path), text_files.shown(path)
+    if size % BIN.itemsize:
+        raise ValueError(f'{name} is not a .bin of tokens: {size} bytes are no numbers of 16 bits')
+    require_vocabulary(os.path.join(os.path.dirname(path), META), enc)
+    if size:
+        tokens = np.memmap(path, BIN, 'r')
+        _require_all_ids(path, tokens, enc, progress)
+        yield np.asarray(tokens)
+
+
+def require_vocabulary(path, enc):
+    """Raise ValueError where a meta.pkl gives characters other ids than an encoder does."""
+    if not os.path.exists(path):
+        return
+    with open(path, 'rb') as file:
+        meta = pickles.load(file, path)
+    ids = meta.get('stoi') if isinstance(meta, dict) else None
+    for character, number in ids.items() if isinstance(ids, dict) else ():
+        here = enc.encoder.get(encoder.spelled(str(character)))
+        if here != number:
+            raise ValueError(
+                f'{text_files.shown(path)} is of another vocabulary than the model: '
+                f'{character!r} is {number} there, and {here} here. Take a model with that '
+                'vocabulary, or the text'
+            )
+
+
+def _require_all_ids(path, tokens, enc, progress):
+    """As _require_ids, of an array that lies in a file."""
     for begin in range(0, len(tokens), BLOCK):
         # Read, not mapped: what is mapped counts as memory of this process once it is looked at.
         offset = tokens.offset + begin * tokens.itemsize
         part = np.fromfile(path, tokens.dtype, min(BLOCK, len(tokens) - begin), offset=offset)
         _require_ids(path, part, enc)
         progress.update(part.nbytes)
-    chunks = np.split(np.asarray(tokens), np.cumsum(lengths)[:-1])
-    yield from (chunk for chunk in chunks if chunk.size)
 
 
 def _require_lengths(path, lengths, total):
@@ -138,10 +177,12 @@ def write(path, pieces):
 
     Raises:
         OSError: it cannot be written; what had that name before is still there.
-        ValueError: an .npy of tokens of several types, or another process is writing it.
+        ValueError: an .npy of tokens of several types, a .bin of tokens that are not learnt or
+            beyond 16 bits, or another process is writing it.
     """
+    writes = {'.npz': _write_npz, '.npy': _write_npy, '.bin': _write_bin}
     with whole_files.complete(path) as file:
-        lengths = (_write_npy if path.endswith('.npy') else _write_npz)(file, pieces)
+        lengths = writes[path[-4:]](file, pieces)
     return sum(lengths), len(lengths)
 
 
@@ -191,6 +232,27 @@ def _write_npy(file, pieces):
     file.seek(0)
     _write_header(file, dtype, sum(lengths))
     return lengths
+
+
+def _write_bin(file, pieces):
+    """The chunks one after the other, since nothing tells where one ends."""
+    length = 0
+    for _, tokens in pieces:
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() <= np.iinfo(BIN).max:
+            raise ValueError(
+                f'A .bin has ids of 16 bits, up to 65535, and these go from {tokens.min()} to '
+                f'{tokens.max()}. Write an .npz or .npy'
+            )
+        file.write(tokens.astype(BIN))
+        length += len(tokens)
+    return [length]
+
+
+def meta_of(enc):
+    """The bytes of the meta.pkl that nanoGPT has for a vocabulary of characters."""
+    ids = dict(sorted(enc.characters.items(), key=lambda item: item[1]))
+    meta = {'vocab_size': len(ids), 'itos': {i: c for c, i in ids.items()}, 'stoi': ids}
+    return pickle.dumps(meta, 4)
 
 
 def _write_header(file, dtype, length):

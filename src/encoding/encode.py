@@ -4,9 +4,11 @@ import dataclasses
 import os
 import sys
 
+import numpy as np
+
 from .. import encoder, load_dataset
 from ..command_line import flags
-from ..data import dataset_config, text_files, token_files
+from ..data import dataset_config, text_files, token_files, whole_files
 from ..model_files import model_directory
 
 
@@ -17,7 +19,8 @@ class EncodeConfig(model_directory.ModelConfig, dataset_config.EncodingConfig):
     path: str = flags.positional(metavar='PATH', help='A file, a directory or a glob pattern')
     out_npz: str = flags.positional(
         metavar='OUT.npz',
-        help='Where the tokens go; an .npy is not read into memory to train on it',
+        help='Where the tokens go; an .npy is not read into memory to train on it, nor is a .bin, '
+        'which is as that of nanoGPT',
     )
     num_proc: int = flags.flag(1, least=1, metavar='N', help='Encode in N processes')
 
@@ -28,6 +31,8 @@ class EncodeConfig(model_directory.ModelConfig, dataset_config.EncodingConfig):
             raise ValueError(f'there is no folder to write {self.out_npz} into; make it first')
         if os.path.isdir(self.out_npz):
             raise ValueError(f'{self.out_npz} is a folder; name a file in it')
+        if self.loss_on == 'completion' and self.out_npz.endswith('.bin'):
+            raise ValueError('--loss_on completion needs an .npz or .npy: a .bin is learnt whole')
 
 
 def main():
@@ -51,8 +56,39 @@ def encode(config):
     if os.path.realpath(out) in map(os.path.realpath, text_files.found(config.path)[0]):
         raise ValueError(f'{out} is one of the files in {config.path}; write it elsewhere')
 
+    meta = meta_beside(out, enc)
     print('Reading files', flush=True)
     pieces = load_dataset.encoded(enc, config.path, config, config.num_proc)
+    if out.endswith('.bin'):
+        pieces = in_a_row(pieces, enc)
     tokens, chunks = token_files.write(out, pieces)
+    for path, content in meta.items():
+        with whole_files.complete(path) as file:
+            file.write(content)
     print('Writing', config.out_npz)
     print(f'{tokens:,} tokens in {chunks:,} chunks', file=sys.stderr)
+
+
+def in_a_row(pieces, enc):
+    """The same tokens as one chunk, with `<|endoftext|>` between those that there were."""
+    end, last = enc.special.get(encoder.END_OF_TEXT), None
+    for number, chunk in token_files.chunks_of(pieces):
+        if number and end not in (None, last):
+            yield 0, np.array([end], enc.dtype)
+        for tokens in chunk:
+            last = int(tokens[-1]) if tokens.size else last
+            yield 0, tokens
+
+
+def meta_beside(out, enc):
+    """{path: content} of the meta.pkl that a .bin of characters needs beside it; {} where it has.
+
+    Raises ValueError where that of another vocabulary is there.
+    """
+    if not out.endswith('.bin') or enc.characters is None or enc.special:
+        return {}
+    path, content = os.path.join(os.path.dirname(out), token_files.META), token_files.meta_of(enc)
+    if not os.path.exists(path):
+        return {path: content}
+    token_files.require_vocabulary(path, enc)
+    return {}

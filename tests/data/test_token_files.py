@@ -1,13 +1,16 @@
 """Files of tokens: what is written is read, and what cannot be tokens is told."""
 
+import io
 import os
 import zipfile
 
 import numpy as np
 import pytest
+from conftest import GOLDEN, ROOT
 
 from src import load_dataset
-from src.data import dataset_config, token_files
+from src.converting import vocabularies
+from src.data import dataset_config, pickles, token_files
 
 
 def lists(chunks):
@@ -267,3 +270,50 @@ def test_a_damaged_input_is_not_blamed_on_the_output(tmp_path, small):
         pieces = load_dataset.encoded(small, '/proc/self/mem', config)
         token_files.write(str(tmp_path / 'out.npz'), pieces)
     assert not os.listdir(tmp_path)
+
+
+NANOGPTS = GOLDEN / 'other_programs' / 'nanogpt'
+
+
+@pytest.fixture
+def characters():
+    """The encoder with the vocabulary that nanoGPT made."""
+    return vocabularies.of_meta(str(NANOGPTS / 'meta.pkl'))
+
+
+def test_a_bin_of_nanogpt_is_read(characters):
+    (chunk,) = load_dataset.load_dataset(characters, str(NANOGPTS / 'val.bin'), 0)
+    shakespeare = (ROOT / 'demo' / 'shakespeare.txt').read_text()[:3000]
+    assert chunk.dtype == np.uint16 and len(chunk) == 302  # the last tenth
+    assert characters.decode(chunk.tolist()) == shakespeare[-302:]
+
+
+def test_a_bin_is_checked(tmp_path, openais, characters, small):
+    np.array([5, 50257], np.uint16).tofile(tmp_path / 'x.bin')
+    with pytest.raises(ValueError, match='x.bin has tokens from 5 to 50257, but the vocabulary'):
+        load_dataset.load_dataset(openais, str(tmp_path / 'x.bin'), 0)
+    (tmp_path / 'x.bin').write_bytes(b'odd')
+    with pytest.raises(ValueError, match='x.bin is not a .bin of tokens: 3 bytes are no numbers'):
+        load_dataset.load_dataset(openais, str(tmp_path / 'x.bin'), 0)
+    (tmp_path / 'x.bin').write_bytes(b'')
+    with pytest.raises(ValueError, match='There is no text in .*x.bin'):
+        load_dataset.load_dataset(openais, str(tmp_path / 'x.bin'), 0)
+    with pytest.raises(ValueError, match="meta.pkl is of another vocabulary .*: '.*' is 0 there"):
+        load_dataset.load_dataset(openais, str(NANOGPTS / 'val.bin'), 0)
+
+
+def test_a_bin_is_written_as_nanogpt_has_it(tmp_path, characters):
+    written = token_files.write(
+        str(tmp_path / 'x.bin'), [(0, np.array([7, 8], np.uint8)), (1, np.array([65535]))]
+    )
+    assert written == (3, 1)
+    assert np.fromfile(tmp_path / 'x.bin', np.uint16).tolist() == [7, 8, 65535]
+    theirs = pickles.load(io.BytesIO((NANOGPTS / 'meta.pkl').read_bytes()), 'theirs')
+    assert pickles.load(io.BytesIO(token_files.meta_of(characters)), 'ours') == theirs
+
+
+@pytest.mark.parametrize('number', [~5, 65536])
+def test_what_a_bin_cannot_hold_is_told(tmp_path, number):
+    with pytest.raises(ValueError, match='A .bin has ids of 16 bits, up to 65535, and these go'):
+        token_files.write(str(tmp_path / 'x.bin'), [(0, np.array([number], np.int32))])
+    assert list(tmp_path.iterdir()) == []

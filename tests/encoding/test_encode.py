@@ -3,8 +3,10 @@
 import array
 import contextlib
 import fcntl
+import io
 import os
 import pathlib
+import pickle
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from src.data import pickles
+from src.encoding import encode, train_encoder
+
 ENCODE = str(ROOT / 'encode.py')
 
 
@@ -26,7 +31,7 @@ def place(tmp_path):
     return tmp_path
 
 
-def encode(place, *arguments, script=ENCODE, **options):
+def run(place, *arguments, script=ENCODE, **options):
     command = [sys.executable, script, *arguments]
     return subprocess.run(command, cwd=place, capture_output=True, text=True, **options)
 
@@ -37,7 +42,7 @@ def last_line(text):
 
 def test_what_it_prints_and_writes(place):
     (place / 'dset.txt').write_text('Hello, world.')
-    result = encode(place, 'dset.txt', 'out.npz')
+    result = run(place, 'dset.txt', 'out.npz')
     assert (result.returncode, result.stdout) == (0, 'Reading files\nWriting out.npz\n')
     assert last_line(result.stderr) == '5 tokens in 1 chunks'
     with np.load(place / 'out.npz') as npz:
@@ -49,7 +54,7 @@ def test_flags(place):
     (place / 'texts').mkdir()
     for name in 'ab':
         (place / 'texts' / name).write_text('Größe', encoding='utf-16')
-    result = encode(
+    result = run(
         place, '--models_dir', '.', '--model_name', 'mine', '--combine', '8',
         '--encoding', 'utf-16', '--literal_endoftext', 'texts', 'out',
     )  # fmt: skip
@@ -67,7 +72,7 @@ def test_several_processes_write_the_same(place, out):
     (place / 'jokes.csv').write_text('text\n"quoted\n"\n' + 'one\n' * 20_000)
     written = []
     for num_proc in '12':
-        result = encode(place, '--num_proc', num_proc, '--combine', '9', '*.*', out)
+        result = run(place, '--num_proc', num_proc, '--combine', '9', '*.*', out)
         assert result.returncode == 0, result.stderr
         arrays = np.load(place / out)
         written.append([arrays] if out == 'out.npy' else [arrays[name] for name in arrays.files])
@@ -78,7 +83,7 @@ def test_several_processes_write_the_same(place, out):
 
 def test_special_tokens_are_behind_the_vocabulary(place):
     (place / 'dset.txt').write_text('<BOS>Hello, world.[SEP] é<EOS>')
-    result = encode(place, 'dset.txt', 'out.npz', '--special_tokens', '<BOS>, <EOS>,[SEP] é')
+    result = run(place, 'dset.txt', 'out.npz', '--special_tokens', '<BOS>, <EOS>,[SEP] é')
     assert result.returncode == 0, result.stderr
     with np.load(place / 'out.npz') as npz:
         assert npz['arr_0'].tolist() == [50257, 15496, 11, 995, 13, 50259, 50258, 50256]
@@ -87,7 +92,7 @@ def test_special_tokens_are_behind_the_vocabulary(place):
 def test_any_size_will_do_because_all_share_the_vocabulary(place):
     (place / 'dset.txt').write_text('x')
     (place / 'models' / '124M').rename(place / 'models' / '355M')
-    result = encode(place, 'dset.txt', 'out.npz')
+    result = run(place, 'dset.txt', 'out.npz')
     assert result.returncode == 0
     assert 'models/124M is not there; using models/355M\n' in result.stderr
 
@@ -95,7 +100,7 @@ def test_any_size_will_do_because_all_share_the_vocabulary(place):
 def test_tensorflow_is_not_loaded(place):
     (place / 'dset.txt').write_text('x')
     (place / 'tensorflow.py').write_text('raise SystemExit("TensorFlow was loaded")')
-    result = encode(place, 'dset.txt', 'out.npz', env={**os.environ, 'PYTHONPATH': str(place)})
+    result = run(place, 'dset.txt', 'out.npz', env={**os.environ, 'PYTHONPATH': str(place)})
     assert result.returncode == 0, result.stderr
 
 
@@ -105,7 +110,7 @@ def test_it_works_where_the_book_puts_it(place):
     shutil.copy(ENCODE, place / 'src')
     (place / 'models').rename(place / 'src' / 'models')
     (place / 'src' / 'dset.txt').write_text('Hello, world.')
-    result = encode(place / 'src', 'dset.txt', 'out.npz', script='encode.py')
+    result = run(place / 'src', 'dset.txt', 'out.npz', script='encode.py')
     assert (result.returncode, result.stdout) == (0, 'Reading files\nWriting out.npz\n')
 
 
@@ -140,7 +145,7 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(place, arguments, compl
     (place / 'old.npz').write_bytes(b'mine')
     (place / 'rows.csv').write_text('text\none\ntwo,three\n')
     before = sorted(os.listdir(place))
-    result = encode(place, *arguments)
+    result = run(place, *arguments)
     assert result.returncode not in (0, None)
     assert complaint in last_line(result.stderr)
     assert 'Traceback' not in result.stderr
@@ -242,7 +247,7 @@ def test_a_process_that_is_killed_ends_it(place, endless):
 def test_two_with_one_output_do_not_spoil_it(place, endless):
     (place / 'dset.txt').write_text('x')
     with endless() as (process, _):
-        result = encode(place, 'dset.txt', 'out.npz')
+        result = run(place, 'dset.txt', 'out.npz')
         assert result.returncode == 1
         assert last_line(result.stderr).startswith(
             f'out.npz is being written by process {process.pid} on '
@@ -250,7 +255,7 @@ def test_two_with_one_output_do_not_spoil_it(place, endless):
         process.kill()
         process.communicate()
     assert len(os.listdir(place)) == 6  # with its lock, and what it had written
-    assert encode(place, 'dset.txt', 'out.npz').returncode == 0
+    assert run(place, 'dset.txt', 'out.npz').returncode == 0
     assert sorted(os.listdir(place)) == ['dset.txt', 'endless', 'models', 'out.npz']
 
 
@@ -270,7 +275,7 @@ def test_brackets_of_folders_are_no_pattern(place):
     folder = place / 'a [draft] b'
     folder.mkdir()
     (folder / 'one.txt').write_text('Hello, world.')
-    result = encode(place, 'a [draft] b/*.txt', 'out.npz')
+    result = run(place, 'a [draft] b/*.txt', 'out.npz')
     assert result.returncode == 0, result.stderr
     with np.load(place / 'out.npz') as npz:
         assert npz['arr_0'].tolist() == [15496, 11, 995, 13, 50256]
@@ -278,7 +283,7 @@ def test_brackets_of_folders_are_no_pattern(place):
 
 def test_what_is_read_of_a_table_is_told(place):
     (place / 'x.csv').write_text('id;text\n1;hello there\n2;bye now\n')
-    result = encode(place, 'x.csv', 'out.npz')
+    result = run(place, 'x.csv', 'out.npz')
     assert result.stdout == 'Reading files\nWriting out.npz\n'
     told = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     assert (
@@ -287,3 +292,41 @@ def test_what_is_read_of_a_table_is_told(place):
     ) in told
     assert '2 rows are read' in told
     assert told[-1] == '20 tokens in 1 chunks'
+
+
+def test_a_bin_for_nanogpt(place):
+    for name, text in (('a.txt', 'Hello, world.'), ('b.txt', 'Hello'), ('c.txt', ' world')):
+        (place / name).write_text(text)
+    encode.encode(config(place, '*.txt', 'out.bin', combine=6))
+    end = 50256  # between documents, as nanoGPT's data/openwebtext/prepare.py has it
+    ids = np.fromfile(place / 'out.bin', np.uint16).tolist()
+    assert ids == [15496, 11, 995, 13, end, 15496, end, 995]
+    assert not (place / 'meta.pkl').exists()
+    with pytest.raises(ValueError, match='--loss_on completion needs an .npz or .npy'):
+        config(place, '*.txt', 'out.bin', loss_on='completion', template='{a} {b}')
+
+
+def test_a_bin_of_characters_has_its_vocabulary_beside_it(place):
+    theirs = ROOT / 'tests' / 'golden' / 'other_programs' / 'nanogpt'
+    text = 'Größe: 中文!\n' + (ROOT / 'demo' / 'shakespeare.txt').read_text()[:3000]
+    (place / 'text').write_text(text, 'utf-8')
+    letters = str(place / 'models' / 'letters')
+    options = {'texts': [str(place / 'text')], 'out': letters, 'characters': True}
+    train_encoder.train(train_encoder.TrainEncoderConfig(**options))
+    (place / 'val').write_text(text[-302:])
+    for _ in 'twice':  # as train.bin and val.bin
+        encode.encode(config(place, 'val', 'val.bin', model_name=letters, combine=0))
+    assert (place / 'val.bin').read_bytes() == (theirs / 'val.bin').read_bytes()
+    meta, recorded = (
+        pickles.load(io.BytesIO((folder / 'meta.pkl').read_bytes()), 'x')
+        for folder in (place, theirs)
+    )
+    assert meta == recorded
+    (place / 'meta.pkl').write_bytes(pickle.dumps({'stoi': {'e': 0}}))
+    with pytest.raises(ValueError, match="meta.pkl is of another vocabulary .* 'e' is 0 there"):
+        encode.encode(config(place, 'val', 'val.bin', model_name=letters))
+
+
+def config(place, path, out, **options):
+    options = {'models_dir': str(place / 'models'), **options}
+    return encode.EncodeConfig(path=str(place / path), out_npz=str(place / out), **options)
