@@ -83,9 +83,9 @@ def test_a_sample_does_not_depend_on_what_was_read_before(directory):
 
 def test_a_prompt_is_read_once_for_many_samples(directory, monkeypatch):
     read = []
-    one = litert.LiteRT._read
+    one = litert.LiteRT.read
     monkeypatch.setattr(
-        litert.LiteRT, '_read', lambda self, tokens: read.append(len(tokens)) or one(self, tokens)
+        litert.LiteRT, 'read', lambda self, tokens: read.append(len(tokens)) or one(self, tokens)
     )
     texts('litert', directory, 'Good morning', nsamples=3, length=2)
     assert read == [11, 1, 1] + [1, 1] * 2

@@ -22,13 +22,14 @@ TEXT = os.path.join(HERE, '..', '..', '..', 'demo', 'shakespeare.txt')
 END = '<|endoftext|>'
 ADDED = ['<|pad|>', '[SEP]', 'two words', '中文']
 STRINGS = [
-    '', ' ', '\n\n', 'The reason', ' the  king\t and  ', "I'll say 'tis DON'T\r\n", '中文字 é 👩‍👩‍👧',
+    '', ' ', '\n\n', 'The reason', ' the  king\t and  ', "I'll say 'tis DON'T\r\n",
+    '中文字 é 👩‍👩‍👧',
     'x<|endoftext|>y', '<|pad|><|pad|>', 'a [SEP] b', 'two words, two  words', '\x00\x7f\x85\ufeff',
 ]  # fmt: skip
 
 
 def vocabulary():
-    """A tokenizer as transformers has it: 256 bytes, 40 merges, OpenAI's mark, four added tokens."""
+    """A tokenizer of transformers: 256 bytes, 40 merges, OpenAI's mark, four added tokens."""
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = tokenizers.trainers.BpeTrainer(
@@ -109,7 +110,7 @@ def logits(lm, tokens):
 
 
 def record_nanogpt(nanogpt):
-    """ckpt.pt and meta.pkl of nanoGPT's own train.py, after a few steps of a model of characters."""
+    """ckpt.pt and meta.pkl of nanoGPT's own train.py, after a few steps on characters."""
     data = os.path.join(nanogpt, 'data', 'tiny')
     shutil.rmtree(data, ignore_errors=True)
     os.makedirs(data)
