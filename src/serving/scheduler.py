@@ -7,11 +7,13 @@ one token. Everything else talks to it by a list of texts that wait.
 """
 
 import collections
+import concurrent.futures
 import sys
 import threading
 import time
 import traceback
 
+from ..data import processes
 from ..sampling import backends
 from . import refused
 
@@ -42,6 +44,7 @@ class Scheduler:
         self._ending = False
         self._seconds = 1.0  # that a text took of late
         self._thread = threading.Thread(target=self._run, name='scheduler', daemon=True)
+        self._drawing = concurrent.futures.ThreadPoolExecutor(processes.cores())
 
     def start(self):
         self._thread.start()
@@ -96,6 +99,7 @@ class Scheduler:
                 except Exception:  # a mistake of ours ends what it met, and not the server
                     traceback.print_exc()
                     self._refuse_all()
+        self._drawing.shutdown()
 
     def _work_is_there(self):
         """Wait for texts, and let them join where there is room; False at the end."""
@@ -158,7 +162,7 @@ class Scheduler:
         if text.wants_prompt:
             text.read(begin, logits)
         if whole:
-            self._add(slot, logits[-1])
+            self._add([slot], logits[-1:])
         else:
             self._reading.append(slot)
 
@@ -168,18 +172,14 @@ class Scheduler:
         if not slots:
             return
         tokens = [int(text.tokens[text.known - 1]) for text in map(self.running.get, slots)]
-        for slot, logits in zip(slots, self.slots.step(slots, tokens), strict=True):
-            self._add(slot, logits)
+        self._add(slots, self.slots.step(slots, tokens))
 
-    def _add(self, slot, logits):
-        try:
-            ended = self.running[slot].grow(logits)
-        except ValueError as error:  # the logits are no numbers
-            print(error, file=sys.stderr)
-            self.running[slot].deliver(refused.broken())
-            ended = True
-        if ended:
-            self._leave(slot)
+    def _add(self, slots, logits):
+        """A token for each of some slots, drawn from its logits; cores share the work."""
+        texts = [self.running[slot] for slot in slots]
+        for slot, ended in zip(slots, self._drawing.map(_grown, texts, logits), strict=True):
+            if ended:
+                self._leave(slot)
 
     def _refuse_waiting(self):
         with self._changed:
@@ -192,3 +192,13 @@ class Scheduler:
         for slot, text in list(self.running.items()):
             text.deliver(refused.broken())
             self._leave(slot)
+
+
+def _grown(text, logits):
+    """Whether a text has ended with the token that was drawn."""
+    try:
+        return text.grow(logits)
+    except ValueError as error:  # the logits are no numbers
+        print(error, file=sys.stderr)
+        text.deliver(refused.broken())
+        return True

@@ -17,7 +17,7 @@ import tensorflow as tf
 from .. import model
 
 BLOCK = 64  # tokens of the past that are looked at together
-PIECE = 32  # tokens of a prompt that are read at once; a divisor of BLOCK
+PIECES = 16, 32  # tokens of a prompt that are read at once, the last at most; divisors of BLOCK
 FEWEST_ROWS = 2  # a product with a single row adds in another order
 LOGIT_ROWS = 8  # whose logits are computed together, likewise
 SMALL = 2**18  # weights of a matrix that a core can work on alone
@@ -131,7 +131,7 @@ class Slots:
         fingerprint: differs between models, and where it shall be told that logits may differ.
     """
 
-    piece = PIECE
+    piece = PIECES[-1]
 
     def __init__(self, lm, rows):
         """lm: a model.GPT2."""
@@ -189,13 +189,14 @@ class Slots:
 
         Returns the logits behind each of the last `wanted` of them, [wanted, vocab].
         """
-        padded = np.pad(tokens, [0, PIECE - len(tokens)])
-        h = self._read([padded], [slot], [(self.length[slot] + PIECE - 1) // BLOCK + 1])[0]
+        size = next(size for size in PIECES if size >= len(tokens))
+        padded = np.pad(tokens, [0, size - len(tokens)])
+        h = self._read([padded], [slot], [(self.length[slot] + size - 1) // BLOCK + 1])[0]
         self.length[slot] += len(tokens)
         h = h[len(tokens) - wanted : len(tokens)]
         if not wanted:
             return None
-        more = (FEWEST_ROWS if wanted == 1 else PIECE) - wanted  # two numbers of rows to compile
+        more = (FEWEST_ROWS if wanted == 1 else self.piece) - wanted  # two numbers to compile
         return self._logits(tf.pad(h, [[0, more], [0, 0]])).numpy()[:wanted]
 
     def step(self, slots, tokens):
@@ -227,9 +228,9 @@ class Slots:
                 f'depends on others, each step has {" or ".join(map(str, self.widths))} rows',
                 file=sys.stderr,
             )
-        for wanted in (1, 2):
+        for size, wanted in zip(PIECES, (1, 2), strict=True):
             self.clear(0)
-            self.read(0, [0, 0][:wanted], wanted)
+            self.read(0, [0] * min(size, hparams.n_ctx), wanted)
         self.length = [0] * slots
 
     def _tried(self, width, tokens):  # [n, slots] -> [n, slots, vocab]
