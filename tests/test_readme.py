@@ -18,6 +18,7 @@ from documents import PAGES, README, blocks, commands, typed
 
 from src import __main__, generate_unconditional_samples
 from src.command_line import flags
+from src.converting import convert
 from src.encoding import encode, train_encoder
 from src.evaluation import check_overlap, evaluate
 from src.exporting import export
@@ -29,8 +30,8 @@ from src.simple import command_line
 from src.training import train_config
 
 DOCS = ROOT / 'docs'
-TYPED = [README, *(DOCS / f'{name}.md' for name in
-                   ('training', 'sampling', 'evaluation', 'serving', 'book'))]  # fmt: skip
+RUN = ('training', 'sampling', 'evaluation', 'serving', 'formats', 'book')
+TYPED = [README, *(DOCS / f'{name}.md' for name in RUN)]
 DOCUMENTS = [README, ROOT / 'DEVELOPERS.md', *PAGES]
 STEPS = ['--steps', '1', '--sample_every', '0']
 MORE = {'train.py': STEPS, 'src/generate_unconditional_samples.py': ['--length', '3']}
@@ -116,6 +117,7 @@ def test_all_flags_are_there():
         train_encoder.TrainEncoderConfig,
         check_overlap.OverlapConfig,
         serve.ServeConfig,
+        convert.ConvertConfig,
         command_line.CommandConfig,
     )
     known = {field.name for config in configs for field in dataclasses.fields(config)}
