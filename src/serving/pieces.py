@@ -72,9 +72,13 @@ class Pieces:
         self.ids.append(token)
         return self._out(last)
 
-    def rest(self):
-        """The last Piece, where no token came that was known to be the last."""
-        return self._out(last=True)
+    def rest(self, token, logs=None, number=None):
+        """The last Piece, when a token ends the text that is none of it; its Entry is there."""
+        piece = self._out(last=True)
+        if number is not None and not self.stopped:
+            offset = self.before + len(self.text)
+            piece.entries.append(entry(self.enc, offset, token, logs, number))
+        return piece
 
     def _out(self, last):
         self.text = self.enc.decode(self.ids, complete=last)

@@ -96,7 +96,7 @@ class Text:
             logs = drawing.log_softmax(logits)
             self.logprob += max(float(logs[token]), drawing.LOWEST)
         if token == settings.end:
-            return self.end('stop', self.pieces.rest())
+            return self.end('stop', self.pieces.rest(token, logs, settings.logprobs))
         full = self.drawn == len(self.uniforms)
         piece = self.pieces.add(token, logs, settings.logprobs, full)
         if self.pieces.stopped or full:

@@ -138,6 +138,14 @@ def test_logprobs_without_the_prompt_count_from_its_beginning(letters):
     assert [set(top) for top in logprobs['top_logprobs']] == [{'D'}, {'E'}]
 
 
+def test_the_token_that_ends_a_text_is_told_but_not_in_it(letters):
+    (response,) = completed(letters, {'prompt': '|', 'max_tokens': 9, 'logprobs': 0})
+    (choice,) = response.json()['choices']
+    assert choice['text'] == '}~ \n' and choice['finish_reason'] == 'stop'
+    assert choice['logprobs']['tokens'] == [*'}~ \n', '<|endoftext|>']
+    assert response.json()['usage']['completion_tokens'] == 5
+
+
 def test_what_an_evaluation_harness_asks(letters):
     """The logprobs of a prompt alone, whose first token nothing predicts."""
     body = {'prompt': [[32, 33, 34], [64, 65]], 'max_tokens': 0, 'logprobs': 1, 'echo': True}

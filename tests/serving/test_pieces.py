@@ -75,6 +75,16 @@ def test_entries_come_with_the_text_that_they_begin(openais):
         assert 2 <= len(entry.top) <= 3 and entry.top[entry.text] == entry.logprob
 
 
+def test_what_ends_a_text_is_told_with_the_rest_of_it(openais):
+    logs = np.log(RANDOM.dirichlet(np.ones(50257)))
+    text = pieces.Pieces(openais, ('aX',), offset=2)
+    assert text.add(openais.encode('a')[0], logs, 0).text == ''  # held back
+    piece = text.rest(50256, logs, 1)
+    assert piece.text == 'a' and [each.text for each in piece.entries] == ['a', '<|endoftext|>']
+    assert [each.offset for each in piece.entries] == [2, 3]
+    assert piece.entries[1].logprob == logs[50256]
+
+
 def test_bytes_that_are_no_text_are_named_by_their_numbers(openais):
     for token in RANDOM.integers(0, 50256, 500).tolist():
         name = pieces.name_of(openais, token)
