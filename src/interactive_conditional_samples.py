@@ -79,10 +79,10 @@ def interact_model(
         rows = 1 if stream else min(batch_size, nsamples or batch_size)
         compiling = start_compiling(loaded, rows, **options)
     while prompt := ask():
-        if compiling and compiling.is_alive():
-            print('Compiling for the first text; later ones come at once', file=sys.stderr)
-            compiling.join()
         try:
+            if compiling and compiling.is_alive():
+                print('Compiling for the first text; later ones come at once', file=sys.stderr)
+                compiling.join()
             if stream:
                 texts = generation.streams(loaded, prompt, **options)
             else:
