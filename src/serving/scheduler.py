@@ -26,6 +26,7 @@ class Scheduler:
     Attributes:
         ready: set when everything is compiled.
         failed: what ended it before that, or None.
+        stopped: whether `stop` was called.
     """
 
     def __init__(self, slots, queue, on_failure=lambda: None):
@@ -41,7 +42,7 @@ class Scheduler:
         self._reading = collections.deque()  # slots whose prompts are not read
         self._waiting = collections.deque()  # of deques of Texts, one for each request
         self._changed = threading.Condition()  # the lock of what waits, and of `_ending`
-        self._ending = False
+        self._ending = self.stopped = False
         self._seconds = 1.0  # that a text took of late
         self._thread = threading.Thread(target=self._run, name='scheduler', daemon=True)
         self._drawing = concurrent.futures.ThreadPoolExecutor(processes.cores())
@@ -70,13 +71,17 @@ class Scheduler:
             self._waiting.append(collections.deque(texts))
             self._changed.notify()
 
-    def end(self, timeout=None, now=False):
-        """Refuse new texts, and wait for those that are there; or cancel them, `now`."""
+    def stop(self):
+        """Refuse new texts, and those that are there before their next token."""
+        self.stopped = True
         with self._changed:
             self._ending = True
-            waiting = [text for texts in self._waiting for text in texts]
-            for text in waiting + list(self.running.values()) if now else ():
-                text.cancelled = True
+            self._changed.notify()
+
+    def end(self, timeout=None):
+        """Refuse new texts, and wait for those that are there, `timeout` seconds at most."""
+        with self._changed:
+            self._ending = True
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout)
@@ -139,6 +144,9 @@ class Scheduler:
         if time.monotonic() > text.deadline and not text.cancelled:
             text.cancelled = True
             text.deliver(refused.too_late(text.deadline - text.begun))
+        elif self.stopped and not text.cancelled:
+            text.cancelled = True
+            text.deliver(refused.ending())
         return text.cancelled
 
     def _leave(self, slot):

@@ -1,10 +1,12 @@
 """Give a model to others: gpt2 serve --model_name M."""
 
 import dataclasses
+import logging
 import os
 import signal
 import socket
 import sys
+import threading
 
 from ..command_line import flags, invocation
 from ..model_files import model_directory
@@ -107,15 +109,19 @@ def serve(config):
         served = app.made(app.Server(loaded, name, work, limits))
         # Addresses have prompts in them, so that there is no log of these.
         options = {'log_level': 'warning', 'access_log': False, 'server_header': False}
-        drain = max(1, round(config.drain))
-        server = uvicorn.Server(uvicorn.Config(served, timeout_graceful_shutdown=drain, **options))
+        longest = round(config.drain) + ENOUGH
+        server = uvicorn.Server(
+            uvicorn.Config(served, timeout_graceful_shutdown=longest, **options)
+        )
+        logging.getLogger('asyncio').setLevel(logging.ERROR)  # that somebody leaves is no news
         sse.AppStatus.disable_automatic_graceful_drain()  # streams are finished, not cut
         tell(config, listener, name, keys)
-        tell_of_the_end(server, work, drain)
+        drain(server, work, config.drain)
         try:
             server.run(sockets=[listener])
         finally:
-            work.end(ENOUGH, now=True)
+            work.stop()
+            work.end(ENOUGH)
         if work.failed:
             raise work.failed
 
@@ -173,18 +179,28 @@ def tell(config, listener, name, keys):
         )
 
 
-def tell_of_the_end(server, work, drain):
-    """Let a uvicorn.Server say what it waits for when a signal ends it."""
+def drain(server, work, seconds):
+    """What a signal does to a uvicorn.Server: texts are finished for some seconds, then refused.
+
+    A second signal refuses them at once, and a third is uvicorn's, which cuts the connections.
+    """
     handle_exit = server.handle_exit
 
-    def told(number, frame):
-        if work.running and not server.should_exit:
+    def begin(number, frame):
+        if server.should_exit and not work.stopped:
+            work.stop()
+            return
+        again = server.should_exit
+        handle_exit(number, frame)
+        if work.running and not again:
+            timer = threading.Timer(seconds, work.stop)
+            timer.daemon = True
+            timer.start()
             print(
-                f'Ending when {len(work.running) + work.waiting} texts are done, in {drain} s at '
-                'most. Ctrl-C ends at once',
+                f'Ending when {len(work.running) + work.waiting} texts are done, in {seconds:g} s '
+                'at most. Ctrl-C ends at once',
                 file=sys.stderr,
             )
-        handle_exit(number, frame)
 
-    server.handle_exit = told
+    server.handle_exit = begin
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it anew when all is done

@@ -182,6 +182,20 @@ def test_at_the_end_what_has_begun_is_finished(alphabet, letters):
     assert asked.text == ['BCD', 'CDE', 'DEF']
 
 
+def test_what_is_stopped_is_refused_before_its_next_token(alphabet, letters):
+    with started(alphabet) as scheduler:
+        asked = Asked(letters, ['A', 'B', 'C'], max_tokens=20)  # the third has no slot
+        scheduler.submit(asked.texts)
+        asked.wait(lambda asked: asked.pieces)
+        scheduler.stop()
+        alphabet.permits.release(100)
+        asked.done()
+        assert [error.status for error in asked.errors.values()] == [503] * 3
+        assert max(text.drawn for text in asked.texts) <= 2  # of the step that it was in
+        with pytest.raises(refused.Refused, match='about to end'):
+            scheduler.submit(Asked(letters, 'A').texts)
+
+
 def test_what_cannot_be_compiled_is_told(alphabet, letters):
     alphabet.wrong = ValueError('no memory')
     with started(alphabet) as scheduler:

@@ -95,6 +95,27 @@ def test_the_commands_of_the_page_and_a_drain(place, capsys):
         assert re.fullmatch(r'Ending when \d+ texts are done, in 30 s at most.*\n', err)
 
 
+def test_a_second_signal_and_the_end_of_the_drain_refuse_what_is_left(place):
+    body = {'model': '345M', 'prompt': 'All', 'n': 128, 'max_tokens': 30, 'stream': True,
+            'logit_bias': {'96': -100}}  # fmt: skip
+    for drain in ('30', '0.01'):
+        more = ['--port', '0', '--queue', '10000', '--drain', drain]
+        with running(place, *more) as (process, address), contextlib.ExitStack() as streams:
+            told = []
+            for _ in range(8):  # so many that they are not done before the second signal
+                some = httpx.stream('POST', f'{address}v1/completions', json=body, timeout=WAIT)
+                told.append(streams.enter_context(some).iter_lines())
+                next(told[-1])
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr.readline().startswith('Ending when')
+            if drain == '30':
+                process.send_signal(signal.SIGTERM)
+            *_, last = [line[6:] for line in told[-1] if line.startswith('data: ')]
+            assert json.loads(last)['error']['code'] == 'server_shutting_down'
+            process.communicate(timeout=WAIT)
+            assert process.returncode == 0
+
+
 def test_a_key_and_a_port_of_the_environment(place):
     with socket.create_server(('127.0.0.1', 0)) as probe:
         port = str(probe.getsockname()[1])
