@@ -151,6 +151,20 @@ def test_who_types_faster_than_it_compiles_is_told(place, monkeypatch, capsys):
     assert 'Compiling for the first text; later ones come at once\n' in capsys.readouterr().err
 
 
+def test_ctrl_c_while_it_compiles_ends_that_text(place, monkeypatch, capsys):
+    compiling = threading.Event()
+    monkeypatch.setattr(backends, 'compile_for_first_text', lambda *_, **__: compiling.wait(60))
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('All\n'))
+    monkeypatch.setattr(sys.stdin, 'isatty', lambda: True)
+    threading.Timer(1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    try:
+        interactive_conditional_samples.interact_model('tiny', length=2)
+    finally:
+        compiling.set()
+    assert capsys.readouterr().out == f'Model prompt >>> \n{SEPARATOR}\nModel prompt >>> \n'
+
+
 def test_prefixes_from_a_file_to_a_new_file(place):
     (place / 'prefixes').write_text('All\n\nthe world is\n')
     command = [*GENERATE, 'tiny', '--length', 5, '--seed', 1, '--include_prefix']
