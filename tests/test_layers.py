@@ -36,7 +36,7 @@ ORDER = """
     training: train_config run_directory schedule optimizer distribution memory events progress
         validation dataset train_step initial_model saving stopping training_loop training
         train
-    exporting: litert_graph export
+    exporting: litert_weights litert_graph tflite_file export
     serving: refused fields prompts completions cloud_run drawing pieces texts answers slots turns
         scheduler metrics exchange guard app serve
     converting: portable safetensors_files torch_files vocabularies model_card hugging_face

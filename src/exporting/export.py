@@ -18,10 +18,8 @@ if not __package__:  # started by its path: belong to the package all the same
     __package__ = __spec__.parent
 
 import contextlib
-import copy
 import dataclasses
 import glob
-import math
 import os
 import re
 import shutil
@@ -30,12 +28,9 @@ import tempfile
 
 from .. import encoder
 from ..command_line import flags, quiet
+from ..data import processes, whole_files
 from ..model_files import model_directory
 from ..sampling import backends, litert
-
-LARGEST = 2**31  # bytes of a .tflite, in which places are signed 32-bit numbers
-OVERHEAD = 2**21  # the graph: not quite 20 kB for each layer
-SCALE = 12  # bytes for each output of int8 weights: a float32 scale, an int64 zero
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +61,7 @@ def export(config):
     """Write what `config` says, and name it on stderr; returns its path.
 
     Raises:
-        ValueError: no such model, a damaged checkpoint, or a model too large for the format.
+        ValueError: no such model, or a damaged checkpoint.
         OSError: the file could not be written; what was there before is still there.
     """
     directory, prefix = model_directory.checkpoint_of(config.model_name, config.models_dir)
@@ -74,90 +69,51 @@ def export(config):
     from ..model_files import checkpoint
 
     hparams = checkpoint.read_hparams(directory)
-    if config.format == 'litert':
-        require_room(hparams, config.dtype)
     ids = encoder.get_encoder('', directory).decoder
     model_directory.require_vocabulary(directory, ids, hparams.n_vocab)
     print('Loading checkpoint', prefix, file=sys.stderr)
     date = _date(f'{prefix}.index')  # before it is read: what is saved meanwhile is newer
-    params = checkpoint.load(prefix, hparams)
-    backends.require_finite(prefix, params)
-    if config.format == 'savedmodel':
-        path = f'{prefix}-savedmodel'  # with no dot: the trainer's files are model-N.*
-        write_saved_model(path, hparams, params)
-    else:
-        path = litert.path_of(prefix, config.dtype)
-        write_tflite(path, hparams, params, config.dtype, date)
+    with checkpoint.reading(prefix, hparams) as read:
+
+        def finite(name):
+            weights = read(name)
+            backends.require_finite(prefix, {name: weights})
+            return weights
+
+        if config.format == 'savedmodel':
+            path = f'{prefix}-savedmodel'  # with no dot: the trainer's files are model-N.*
+            write_saved_model(path, hparams, finite)
+        else:
+            path = litert.path_of(prefix, config.dtype)
+            write_tflite(path, hparams, config.dtype, lambda name: finite(name).numpy(), date)
     print('Wrote', path, file=sys.stderr)
     return path
 
 
-def require_room(hparams, dtype):
-    """Raises ValueError: a .tflite of that dtype would be too large; the message says what fits."""
+def write_tflite(path, hparams, dtype, read, date):
+    """Write the .tflite of a model, whose weights read(name) gives one by one.
+
+    Args:
+        date: that of the weights, see litert.current.
+    """
+    from . import tflite_file
+
+    with _told_as(path), tempfile.TemporaryDirectory() as stage, whole_files.complete(path) as file:
+        tflite_file.write(file, stage, hparams, dtype, read)
+        file.flush()
+        os.fsync(file.fileno())
+        os.utime(file.fileno(), ns=(date, date))
+
+
+def write_saved_model(path, hparams, read):
+    """Write the SavedModel of a model, a folder; read(name) gives its weights one by one."""
+    import tensorflow as tf
+
     from .. import model
 
-    shapes = model.by_name(model.parameter_shapes(hparams))
-    sizes = {dtype: tflite_size(shapes, dtype) for dtype in litert.DTYPES}
-    if sizes[dtype] < LARGEST:
-        return
-    fitting = [f'--dtype {other}' for other, size in sizes.items() if size < LARGEST]
-    raise ValueError(
-        f'in {dtype} this model has {sizes[dtype] / 2**30:.2f} GiB, and a .tflite at most 2; '
-        f'what fits: {", ".join([*fitting, "--format savedmodel"])}'
+    params = model.map_tree(
+        lambda name, shape: tf.Variable(read(name), name=name), model.parameter_shapes(hparams)
     )
-
-
-def tflite_size(shapes, dtype):
-    """About how many bytes a .tflite has, of tensors of these shapes: {name: shape}."""
-    size = OVERHEAD
-    for name, shape in shapes.items():
-        if dtype == 'int8' and len(shape) > 1 and name != 'model/wpe':
-            size += math.prod(shape) + SCALE * max(shape[0], shape[-1])
-        else:
-            size += 4 * math.prod(shape)
-    return size
-
-
-def write_tflite(path, hparams, params, dtype, date):
-    """Write the .tflite of a model. `date` is that of the weights, see litert.current."""
-    import tensorflow as tf
-
-    from . import litert_graph
-
-    step = litert_graph.Step(hparams, params, dtype)
-    with _staging(path) as stage:
-        graph, new = os.path.join(stage, 'graph'), os.path.join(stage, 'tflite')
-        first = litert.SIGNATURES[0]
-        tf.saved_model.save(step, graph, signatures={first: step.signature()})
-        converter = tf.lite.TFLiteConverter.from_saved_model(graph, signature_keys=[first])
-        if dtype == 'int8':  # the weights; XNNPACK rounds activations as they come
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        with open(new, 'wb') as file:
-            file.write(_under_all_signatures(converter.convert()))
-            file.flush()
-            os.fsync(file.fileno())
-        os.utime(new, ns=(date, date))
-        os.replace(new, path)
-
-
-def _under_all_signatures(tflite):  # bytes -> bytes
-    """The file's one graph by each of its names; the converter would make a graph for each."""
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    tflite = flatbuffer_utils.convert_bytearray_to_object(tflite)
-    (signature,) = tflite.signatureDefs
-    tflite.signatureDefs = [copy.copy(signature) for _ in litert.SIGNATURES]
-    for signature, name in zip(tflite.signatureDefs, litert.SIGNATURES, strict=True):
-        signature.signatureKey = name
-    return flatbuffer_utils.convert_object_to_bytearray(tflite)
-
-
-def write_saved_model(path, hparams, params):
-    """Write the SavedModel of a model, a folder."""
-    import tensorflow as tf
-
-    from .. import model
-
     lm = model.GPT2(hparams, params)
     tokens = tf.TensorSpec([None, None], tf.int32, name='tokens')
 
@@ -183,22 +139,36 @@ def _date(path):  # in nanoseconds; that a file is missing is said by whoever re
 
 
 @contextlib.contextmanager
-def _staging(path):
-    """A folder beside `path` for what is not complete yet."""
+def _told_as(path):
+    """What cannot be written is an OSError of one line that names `path`."""
     import tensorflow as tf
 
-    directory, name = os.path.split(path)
-    prefix = f'exporting-{name}-'
-    for left in glob.glob(os.path.join(glob.escape(directory), f'{glob.escape(prefix)}*')):
-        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
-    stage = tempfile.mkdtemp(prefix=prefix, dir=directory)
     try:
-        yield stage
+        yield
     except (tf.errors.OpError, OSError) as error:
         reason = re.sub(r'{{.*}} |.*; | \[Op:.*', '', str(error).partition('\n')[0])
         raise OSError(f'{path} could not be written: {reason}') from None
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _staging(path):
+    """A folder beside the folder `path` for what is not complete yet.
+
+    Raises ValueError: another process is writing it.
+    """
+    directory, name = os.path.split(path)
+    prefix, lock = f'exporting-{name}-', os.path.join(directory, f'.{name}.lock')
+    with _told_as(path), processes.locked(lock) as holder:
+        if holder:
+            raise ValueError(f'{path} is being written by {holder}; wait for it')
+        for left in glob.glob(os.path.join(glob.escape(directory), f'{glob.escape(prefix)}*')):
+            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+        stage = tempfile.mkdtemp(prefix=prefix, dir=directory)
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+            os.remove(lock)
 
 
 if __name__ == '__main__':

@@ -1,20 +1,21 @@
-"""model.model as LiteRT runs it best: one sequence, and a past that the caller keeps.
+"""model.model as LiteRT runs it best: rows of tokens, and pasts that the caller keeps.
 
 A step takes the past as it lies in memory and gives back only what it adds, so that nothing as
-large as the past is ever copied. Shapes are known but for n, the tokens of a step, and window, the
-room for the past; neither is asked for in the graph, since whatever depends on such a question
-would run outside of XNNPACK. litert.py names inputs, outputs and axes.
+large as the past is ever copied. Shapes are known but for n, the tokens of a step, window, the
+room for the past, and m, how many logits are wanted; none is asked for in the graph, since whatever
+depends on such a question would run outside of XNNPACK. litert.py names inputs, outputs and axes.
 """
 
 import numpy as np
 import tensorflow as tf
 
-from .. import model
+from . import litert_weights
 
 
-def linear(x, params):  # [n, nx] -> [n, nf]
-    _, nx, nf = params['w'].shape
-    return tf.matmul(x, tf.reshape(params['w'], [nx, nf])) + params['b']
+def normalized(x, epsilon=1e-5):  # [n, features] -> [n, features]
+    """model.norm without its g and b, which litert_weights has in the next weights."""
+    x = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+    return x * tf.math.rsqrt(tf.reduce_mean(tf.square(x), axis=-1, keepdims=True) + epsilon)
 
 
 def split_heads(x, n_head):  # [n, nx] -> [heads, n, nx / heads]
@@ -29,7 +30,6 @@ def merge_heads(x):  # [heads, n, features] -> [n, heads * features]
 def attend(q, k, v, past_k, past_v, mask_new, mask_past):
     # q, k and v [heads, n, features], past_k and past_v [heads, window, features] -> as q
     """Attention to past and new tokens, one softmax over both: their exponentials are summed."""
-    q = q * np.float32(q.shape[-1] ** -0.5)
     old = tf.matmul(q, past_k, transpose_b=True) + mask_past  # [heads, n, window]
     new = tf.matmul(q, k, transpose_b=True) + mask_new  # [heads, n, n]
     largest = tf.maximum(_along_src(tf.reduce_max, old), _along_src(tf.reduce_max, new))
@@ -40,15 +40,6 @@ def attend(q, k, v, past_k, past_v, mask_new, mask_past):
 
 def _along_src(reduce, w):  # [heads, dst, src] -> [heads, dst, 1]
     return reduce(w, axis=-1, keepdims=True)
-
-
-def block(x, params, n_head, *past):  # [n, features] -> the same, and the new keys and values
-    c = linear(model.norm(x, params['ln_1']), params['attn']['c_attn'])
-    q, k, v = (split_heads(part, n_head) for part in tf.split(c, 3, axis=-1))
-    x = x + linear(merge_heads(attend(q, k, v, *past)), params['attn']['c_proj'])
-    h = linear(model.norm(x, params['ln_2']), params['mlp']['c_fc'])
-    # TensorFlow's own gelu, the same formula, becomes one operation.
-    return x + linear(tf.nn.gelu(h, approximate=True), params['mlp']['c_proj']), k, v
 
 
 class Rows(tf.Module):
@@ -74,40 +65,50 @@ class RowsOfInt8(tf.Module):
 
     def __init__(self, matrix):
         super().__init__()
-        matrix = np.asarray(matrix, np.float64)
-        scale = np.max(np.abs(matrix), axis=1, keepdims=True) / 127
-        scale[scale == 0] = 1
-        self.rounded = tf.Variable(np.round(matrix / scale).astype(np.int8), trainable=False)
-        self.scale = Rows(scale)
+        rounded, scale = litert_weights.rounded(matrix)
+        self.rounded, self.scale = tf.Variable(rounded, trainable=False), Rows(scale[:, None])
 
     def __call__(self, i):  # [n] -> [n, features]
         return tf.cast(tf.gather(self.rounded, i), tf.float32) * self.scale(i)
 
 
 class Step(tf.Module):
-    """What litert.LiteRT runs, for one model."""
+    """What litert.LiteRT runs, with weights as litert_weights has them: {name: array}."""
 
-    def __init__(self, hparams, params, dtype):
+    def __init__(self, hparams, weights, dtype):
         super().__init__()
-        self.hparams, self.params = hparams, params
+        self.hparams = hparams
+        self.weights = {name: tf.Variable(array) for name, array in weights.items()}
         self.token, self.position = {
             'float32': lambda: (self._wte, self._wpe),
-            'int8': lambda: (RowsOfInt8(params['wte']), Rows(params['wpe'])),
+            'int8': lambda: (RowsOfInt8(weights['model/wte']), Rows(weights['model/wpe'])),
         }[dtype]()
 
     def _wte(self, i):
-        return tf.gather(self.params['wte'], i)
+        return tf.gather(self.weights['model/wte'], i)
 
     def _wpe(self, i):
-        return tf.gather(self.params['wpe'], i)
+        return tf.gather(self.weights['model/wpe'], i)
+
+    def linear(self, x, name):  # [n, nx] -> [n, nf]
+        w, b = self.weights[f'model/{name}/w'], self.weights[f'model/{name}/b']
+        return tf.matmul(x, w, transpose_b=True) + b
+
+    def block(self, x, layer, *past):  # [n, features] -> the same, and the new keys and values
+        c = self.linear(normalized(x), f'{layer}/attn/c_attn')
+        q, k, v = (split_heads(part, self.hparams.n_head) for part in tf.split(c, 3, axis=-1))
+        x = x + self.linear(merge_heads(attend(q, k, v, *past)), f'{layer}/attn/c_proj')
+        h = self.linear(normalized(x), f'{layer}/mlp/c_fc')
+        # TensorFlow's own gelu, the same formula, becomes one operation.
+        return x + self.linear(tf.nn.gelu(h, approximate=True), f'{layer}/mlp/c_proj'), k, v
 
     def inputs(self):
-        """{name: its tf.TensorSpec}; None where n or window stands."""
+        """{name: its tf.TensorSpec}; None where n, m or window stands."""
         specs = {
             'tokens': [[None], tf.int32],
             'positions': [[None], tf.int32],
-            'last': [[1, None]],
-            'mask_past': [[1, None]],
+            'last': [[None, None]],
+            'mask_past': [[None, None]],
             'mask_new': [[None, None]],
         }
         past = [self.hparams.n_head, None, self.hparams.n_embd // self.hparams.n_head]
@@ -119,19 +120,12 @@ class Step(tf.Module):
     def __call__(self, tokens, positions, last, mask_past, mask_new, **past):
         x = self.token(tokens) + self.position(positions)
         outputs = {'n_ctx': tf.constant(self.hparams.n_ctx)}
-        for layer in range(self.hparams.n_layer):
-            x, k, v = block(
-                x,
-                self.params[f'h{layer}'],
-                self.hparams.n_head,
-                past[f'k{layer}'],
-                past[f'v{layer}'],
-                mask_new,
-                mask_past,
-            )
-            outputs |= {f'new_k{layer}': k, f'new_v{layer}': v}
-        x = model.norm(tf.matmul(last, x), self.params['ln_f'])
-        return {**outputs, 'logits': tf.matmul(x, self.params['wte'], transpose_b=True)}
+        for i in range(self.hparams.n_layer):
+            x, k, v = self.block(x, f'h{i}', past[f'k{i}'], past[f'v{i}'], mask_new, mask_past)
+            outputs |= {f'new_k{i}': k, f'new_v{i}': v}
+        x = normalized(tf.matmul(last, x)) * self.weights['model/ln_f/g']  # [m, features]
+        x = x + self.weights['model/ln_f/b']
+        return {**outputs, 'logits': tf.matmul(x, self.weights['model/wte'], transpose_b=True)}
 
     def signature(self):
         return self.__call__.get_concrete_function(**self.inputs())

@@ -91,19 +91,17 @@ def _tensorflow(directory, prefix, adapters, dtype):
     print('Loading checkpoint', prefix, file=sys.stderr)
     variable = tf.Variable if dtype == 'float32' else lora.frozen(tf.dtypes.as_dtype(dtype))
     params = checkpoint.load(prefix, hparams, variable)
-    require_finite(prefix, params)
+    require_finite(prefix, model.by_name(params))
     if adapters:
         lora.merge_into(params, adapters)
     return model.GPT2(hparams, params)
 
 
-def require_finite(prefix, params):
-    """Raise ValueError where a weight is NaN or infinite."""
+def require_finite(prefix, tensors):
+    """Raise ValueError where a weight is NaN or infinite, in {name: tensor}."""
     import tensorflow as tf
 
-    from .. import model
-
-    for name, weights in model.by_name(params).items():
+    for name, weights in tensors.items():
         if not tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(weights))):
             raise ValueError(
                 f'{prefix}: {name} has weights that are no finite numbers; they are damaged, or '

@@ -6,11 +6,11 @@ graph for each, a process with 124M took 1.7 instead of 1.3 GB.) Axes are those 
 window is the room for the past.
 
     tokens, positions  [n] int32
-    last               [1, n], 1 at the token whose logits are wanted
-    mask_past          [1, window], 0 for what has been read, MASKED for the rest
+    last               [m, n], in each row 1 at a token whose logits are wanted
+    mask_past          [n, window], 0 where a token (dst) may look at the past (src), else MASKED
     mask_new           [n, n], 0 where a token (dst) may look at another (src), else MASKED
     k0, v0, k1, …      [heads, window, features], the past of each layer
-→   logits             [1, vocab]
+→   logits             [m, vocab]
     new_k0, new_v0, …  [heads, n, features], what this step adds to the past
     n_ctx              [] int32
 
@@ -19,7 +19,9 @@ caller writes what is new into the past where it lies, so that no step copies th
 """
 
 import os
+import struct
 import types
+import zlib
 
 import numpy as np
 
@@ -30,6 +32,7 @@ INSTALLATION = 'pip install ai-edge-litert'
 if invocation.PACKAGE == 'src':  # a checkout, which knows the versions
     INSTALLATION = 'pip install -r requirements-litert.txt'
 
+SEAL = struct.Struct('<4sIQ')  # a mark, the CRC-32 of the graph, its length
 SIGNATURES = ('prefill', 'decode')
 DTYPES = ('float32', 'int8')
 MASKED = np.float32(-1e10)  # as in model.multihead_attn
@@ -189,18 +192,31 @@ class LiteRT:
         return {**new, 'mask_past': [1, window], **past}
 
 
+def seal(graph):
+    """The last bytes of a file, by which damage to its graph is found before that is read."""
+    return SEAL.pack(b'GPT2', zlib.crc32(graph), len(graph))
+
+
+def _require_seal(path):
+    made = f'{invocation.command("export")} --format litert'
+    with open(path, 'rb') as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - SEAL.size))
+        last = file.read()
+        length = SEAL.unpack(last)[2] if last.startswith(b'GPT2') else size
+        file.seek(0)
+        if length > size or seal(file.read(length)) != last:
+            raise ValueError(f'{path} is damaged, or was not made by this version of: {made}')
+
+
 def _opened(path, threads):
     try:
         from ai_edge_litert import interpreter
     except ImportError:
         raise ValueError(f'{path} needs a package more: {INSTALLATION}') from None
-    with open(path, 'rb'):  # says what is wrong with a path in the usual words
-        pass
+    _require_seal(path)
     try:
         opened = interpreter.Interpreter(path, num_threads=threads)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f'{path} is damaged: {str(error).splitlines()[0]}') from None
-    if set(opened.get_signature_list()) != set(SIGNATURES):
-        made = f'{invocation.command("export")} --format litert'
-        raise ValueError(f'{path} was not made by: {made}')
     return opened

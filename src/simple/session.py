@@ -84,7 +84,7 @@ def _model(prefix, hparams):
     else:
         variables = model.by_name(lm.params)
         checkpoint.load(prefix, hparams, lambda value, name: variables[name].assign(value))
-    backends.require_finite(prefix, lm.params)
+    backends.require_finite(prefix, model.by_name(lm.params))
     if lm in _free:  # until now: it may be filled again if a file is damaged
         _free.remove(lm)
     return lm

@@ -1,6 +1,5 @@
 """Files for other programs: what is in them, where they lie, and what cannot be written."""
 
-import json
 import os
 import resource
 import shutil
@@ -12,18 +11,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from src import model
 from src.command_line import flags
-from src.exporting import export, litert_graph
+from src.data import processes
+from src.exporting import export
 from src.model_files import checkpoint
 from src.sampling import litert
-
-SIZES = {
-    '124M': {'n_embd': 768, 'n_head': 12, 'n_layer': 12},
-    '355M': {'n_embd': 1024, 'n_head': 16, 'n_layer': 24},
-    '774M': {'n_embd': 1280, 'n_head': 20, 'n_layer': 36},
-    '1558M': {'n_embd': 1600, 'n_head': 25, 'n_layer': 48},
-}
 
 
 def config(models_dir, **options):
@@ -75,25 +67,6 @@ def test_the_trainer_does_not_trip_over_a_saved_model(saved_model):
 
 
 @pytest.mark.parametrize('dtype', litert.DTYPES)
-def test_the_embedding_is_in_the_file_once(exported, tiny, dtype):
-    with open(exported(dtype), 'rb') as file:
-        content = file.read()
-    wte = (
-        litert_graph.RowsOfInt8(tiny.params['wte']).rounded
-        if dtype == 'int8'
-        else tiny.params['wte']
-    )
-    assert content.count(wte.numpy().tobytes()) == 1
-
-
-@pytest.mark.parametrize('dtype', litert.DTYPES)
-def test_about_as_large_as_predicted(exported, tiny, dtype):
-    shapes = {name: leaf.shape for name, leaf in model.by_name(tiny.params).items()}
-    graph = os.path.getsize(exported(dtype)) - export.tflite_size(shapes, dtype) + export.OVERHEAD
-    assert 0 < graph < 60_000
-
-
-@pytest.mark.parametrize('dtype', litert.DTYPES)
 def test_interrupted_and_full_disks_leave_what_was_there(models_dir, dtype, monkeypatch):
     (models_dir / 'tiny' / f'model.ckpt.{dtype}.tflite').write_text('before')
     before = files(models_dir)
@@ -119,40 +92,28 @@ def test_interrupted_and_full_disks_leave_what_was_there(models_dir, dtype, monk
 
 
 def test_what_a_killed_export_left_is_swept_up(models_dir):
-    left = models_dir / 'tiny' / 'exporting-model.ckpt.float32.tflite-x'
-    other = models_dir / 'tiny' / 'exporting-model.ckpt.int8.tflite-x'  # may be at work now
+    folder = models_dir / 'tiny'
+    left = folder / 'exporting-model.ckpt-savedmodel-x'
+    other = folder / 'exporting-model.ckpt.int8.tflite-x'  # of a file of somebody's
     left.mkdir()
     other.mkdir()
+    part = folder / '.model.ckpt.float32.tflite.0123456789abcdef.part'
+    part.write_text('')
+    export.export(config(models_dir, format='savedmodel'))
+    assert not left.exists() and other.exists() and part.exists()
     export.export(config(models_dir))
-    assert not left.exists() and other.exists()
+    assert not part.exists()
 
 
 @pytest.mark.parametrize(
-    'size, dtype, remedy',
-    [
-        ('124M', 'float32', None),
-        ('355M', 'float32', None),
-        ('774M', 'float32', '2.89 GiB, .* what fits: --dtype int8, --format savedmodel'),
-        ('774M', 'int8', None),
-        ('1558M', 'float32', '5.80 GiB, .* what fits: --dtype int8, --format savedmodel'),
-        ('1558M', 'int8', None),
-    ],
+    'format, name', [('litert', '.float32.tflite'), ('savedmodel', '-savedmodel')]
 )
-def test_what_passes_2_gigabytes_is_refused(size, dtype, remedy):
-    hparams = model.HParams(n_vocab=50257, **SIZES[size])
-    if remedy:
-        with pytest.raises(ValueError, match=remedy):
-            export.require_room(hparams, dtype)
-    else:
-        export.require_room(hparams, dtype)
-
-
-def test_too_large_is_said_before_weights_are_read(models_dir, monkeypatch):
-    hparams = {'n_vocab': 50257, 'n_ctx': 1024, **SIZES['774M']}
-    (models_dir / 'tiny' / 'hparams.json').write_text(json.dumps(hparams))
-    monkeypatch.setattr(checkpoint, 'load', None)
-    with pytest.raises(ValueError, match='--dtype int8'):
-        export.export(config(models_dir))
+def test_two_exports_of_one_file_do_not_meet(models_dir, format, name):
+    before = files(models_dir)
+    with processes.locked(str(models_dir / 'tiny' / f'.model.ckpt{name}.lock')):
+        with pytest.raises(ValueError, match=f'ckpt{name} is being written by .*; wait for it'):
+            export.export(config(models_dir, format=format))
+    assert set(files(models_dir)) - set(before) == {f'.model.ckpt{name}.lock'}
 
 
 @pytest.mark.parametrize(
@@ -185,31 +146,23 @@ def test_the_flags(models_dir):
     assert flags.parse(export.ExportConfig, arguments) == config(models_dir, dtype='int8')
 
 
-def test_an_embedding_of_openais_vocabulary_is_rounded_once(tmp_path):
-    """Read row by row at the beginning and multiplied at the end, it has to be the same array."""
-    hparams = model.HParams(n_vocab=50257, n_ctx=8, n_embd=32, n_head=2, n_layer=1)
-    path = tmp_path / 'one.tflite'
-    export.write_tflite(str(path), hparams, model.init_params(hparams, seed=0), 'int8', 0)
-    assert 0 < path.stat().st_size - 50257 * (32 + export.SCALE) < 10**6
-
-
 def test_a_vocabulary_of_another_model_is_not_exported(models_dir):
     shutil.copy(ROOT / 'models' / 'shakespeare' / 'encoder.json', models_dir / 'tiny')
     with pytest.raises(ValueError, match='has 1024 tokens, .* has 97: they are of two'):
         export.export(config(models_dir))
 
 
-def test_weights_that_are_no_numbers_are_not_exported(models_dir, monkeypatch):
-    load = checkpoint.load
+@pytest.mark.parametrize('format', ['litert', 'savedmodel'])
+def test_weights_that_are_no_numbers_are_not_exported(models_dir, monkeypatch, format):
+    tensor = checkpoint._tensor
 
-    def diverged(*arguments):
-        params = load(*arguments)
-        params['wpe'].assign(np.full(params['wpe'].shape, np.nan))
-        return params
+    def diverged(reader, prefix, name):
+        found = tensor(reader, prefix, name)
+        return np.full_like(found, np.nan) if name == 'model/wpe' else found
 
-    monkeypatch.setattr(checkpoint, 'load', diverged)
+    monkeypatch.setattr(checkpoint, '_tensor', diverged)
     with pytest.raises(ValueError, match='model.ckpt: model/wpe has weights that are no finite'):
-        export.export(config(models_dir))
+        export.export(config(models_dir, format=format))
 
 
 @pytest.mark.parametrize('start', [['-m', 'src', 'export'], ['src/exporting/export.py']])
