@@ -30,14 +30,14 @@ ORDER = """
     encoding: train_encoder encode
     gradients: dropout lora masks fused_loss lean_attention lean_block backpropagation small_model
         custom_gradients
-    sampling: sample_config litert sample_numpy controls backends beam speculative generation
-        token_logprobs
+    sampling: sample_config litert litert_slots sample_numpy controls backends beam speculative
+        generation token_logprobs
     evaluation: likelihood cloze suffix_automaton check_overlap evaluate
     training: train_config run_directory schedule optimizer distribution memory events progress
         validation dataset train_step initial_model saving stopping training_loop training
         train
     exporting: litert_weights litert_graph tflite_file export
-    serving: refused fields prompts completions cloud_run drawing pieces texts answers slots turns
+    serving: refused fields prompts completions cloud_run drawing pieces texts answers slots
         scheduler metrics exchange guard app serve
     converting: portable safetensors_files torch_files vocabularies model_card hugging_face
         nano_gpt gguf_files openai convert
@@ -56,10 +56,11 @@ FILES = sorted(path for path in SRC.rglob('*.py') if path.stem != '__init__')
 
 WITHOUT_TENSORFLOW = """
     command_line data encoder load_dataset encoding model_files.model_directory model_files.download
-    sampling.sample_config sampling.litert sampling.sample_numpy sampling.backends
+    sampling.sample_config sampling.litert sampling.litert_slots sampling.sample_numpy
+    sampling.backends
     sampling.generation evaluation.cloze evaluation.suffix_automaton evaluation.check_overlap
     evaluation.evaluate training.train_config training.train exporting.export converting.convert
-    serving.turns serving.scheduler serving.app serving.serve
+    serving.scheduler serving.app serving.serve
     simple interactive_conditional_samples generate_unconditional_samples __main__
 """.split()
 

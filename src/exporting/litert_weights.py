@@ -26,17 +26,23 @@ def shapes(hparams):
 
 
 def made(name, hparams, read):
-    """The weights `name` for the file; read(name) gives those of a checkpoint, both in float32."""
+    """The weights `name` for the file; read(name) gives those of a checkpoint, both in float32.
+
+    Raises ValueError: products that float32 cannot hold.
+    """
     match = re.fullmatch(r'(model/h\d+)/(attn/c_attn|mlp/c_fc)/([wb])', name)
     if not match:
         weights = read(name)
         return np.ascontiguousarray(weights[0].T) if weights.ndim == 3 else weights
     layer, linear, leaf = match.groups()
     norm, w = f'{layer}/{BEHIND_NORM[linear]}', read(f'{layer}/{linear}/w')[0]  # [in, out]
-    if leaf == 'w':
-        weights = np.ascontiguousarray((w * read(f'{norm}/g')[:, None]).T)
-    else:
-        weights = read(name) + read(f'{norm}/b') @ w
+    with np.errstate(over='ignore', invalid='ignore'):
+        if leaf == 'w':
+            weights = np.ascontiguousarray((w * read(f'{norm}/g')[:, None]).T)
+        else:
+            weights = read(name) + read(f'{norm}/b') @ w
+    if not np.isfinite(weights).all():
+        raise ValueError(f'{name} and {norm} are too large for float32; their training diverged')
     if linear == 'attn/c_attn':
         weights[: hparams.n_embd] *= np.float32((hparams.n_embd / hparams.n_head) ** -0.5)
     return weights

@@ -4,6 +4,7 @@
     generation        a prompt to texts: the whole way
     backends          what computes logits here, TensorFlow or LiteRT
     litert            a .tflite at work
+    litert_slots      several texts of it at once
     sample_numpy      sample.py again, without TensorFlow
     controls          what shall not be said, or less often
     beam              the likeliest continuations, several at a time

@@ -6,7 +6,7 @@ import sys
 
 from ..command_line import invocation, quiet
 from ..model_files import model_directory
-from . import litert, sample_numpy
+from . import litert, litert_slots, sample_numpy
 
 ENGINES = ('auto', 'tensorflow', 'litert')
 DTYPES = ('float32', 'bfloat16', 'float16', 'int8')
@@ -134,6 +134,8 @@ def enough_memory():
 def rows(lm, contexts, length, uniforms, *, controls=None, **options):
     """The sample.Rows of a model, or the sample_numpy.Rows where it is LiteRT's."""
     if isinstance(lm, litert.LiteRT):
+        if len(contexts) > 1:
+            options['slots'] = litert_slots.of(lm, len(contexts))
         return sample_numpy.Rows(lm, contexts, length, uniforms, controls=controls, **options)
     from .. import sample
     from . import controls as in_graph

@@ -253,13 +253,13 @@ def _grown(
             controls=controls,
             **options,
         )
+        rows.end[len(some) :] = rows.known[len(some) :]
         first = [len(contexts[i]) for i, _ in batch]
 
         def said(row, rows=rows, first=first):
             return rows.tokens[row, first[row] : rows.known[row]].tolist()
 
-        total, more, stopped = int(sum(rows.end - rows.known)), True, None
-        steps = STEPS
+        total, more, stopped, steps = int(sum(rows.end - rows.known)), True, None, STEPS
         with tqdm.tqdm(total=total, unit=' tokens', delay=2, leave=False, disable=None) as bar:
             while more and not stopped:
                 begun = time.monotonic()

@@ -56,12 +56,13 @@ def current(prefix, dtype):
     return path if os.path.getmtime(path) >= os.path.getmtime(f'{prefix}.index') else None
 
 
-class LiteRT:
-    """A model and what it has read.
+class Graph:
+    """A file that is open: memory for its inputs and outputs, by their names, and what it computes.
 
     Attributes:
+        memory, results: {name: a function that gives the memory as an array}, until `plan` is next.
+        past: {k0, v0, …: (heads, features)}.
         hparams: the sizes of the model that are asked for: n_ctx, n_vocab.
-        length: how many tokens it has read.
     """
 
     def __init__(self, path, threads=None):
@@ -71,6 +72,7 @@ class LiteRT:
             OSError: the file cannot be read.
             ValueError: the package ai-edge-litert is missing, or the file is not of this kind.
         """
+        self.path, self.threads = path, threads
         self._interpreter = _opened(path, threads or processes.cores())
         try:
             self._look_inside()
@@ -79,24 +81,58 @@ class LiteRT:
             raise ValueError(f'{path} is damaged: {reason}') from None
 
     def _look_inside(self):
-        """Find the tensors by their names, and plan memory for the first step."""
+        """Find the tensors by their names, and plan memory for a first step."""
         runner = self._interpreter.get_signature_runner('decode')
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
         del runner  # while it refers to the memory, that cannot be planned anew
         tensor = self._interpreter.tensor  # gives a function that gives the memory as an array
         self._index = {name: details['index'] for name, details in inputs.items()}
-        self._memory = {name: tensor(index) for name, index in self._index.items()}
-        self._results = {name: tensor(details['index']) for name, details in outputs.items()}
-        self._past = {  # [heads, window, features], the second to be chosen
-            name: inputs[name]['shape_signature'].tolist()
-            for name in (result.removeprefix('new_') for result in outputs)
-            if name in inputs
-        }
-        self.length, self._shape, self._begun = 0, None, None
-        self._fit(1)
+        self.memory = {name: tensor(index) for name, index in self._index.items()}
+        self.results = {name: tensor(details['index']) for name, details in outputs.items()}
+        shapes = {name: details['shape_signature'].tolist() for name, details in inputs.items()}
+        names = (result.removeprefix('new_') for result in outputs)
+        self.past = {name: (shapes[name][0], shapes[name][2]) for name in names if name in inputs}
+        self.plan(1, 1, WINDOW_STEP)
         self.hparams = types.SimpleNamespace(
-            n_ctx=int(self._results['n_ctx']()), n_vocab=self._results['logits']().shape[-1]
+            n_ctx=int(self.results['n_ctx']()), n_vocab=self.results['logits']().shape[-1]
         )
+
+    def plan(self, n, wanted, window):
+        """Plan memory for steps of n tokens, with a past of zeros.
+
+        Args:
+            wanted: how many of their logits are given; the rows of `last` choose them.
+        """
+        shapes = {'tokens': [n], 'positions': [n], 'last': [wanted, n], 'mask_new': [n, n]}
+        shapes['mask_past'] = [1 if wanted == 1 else n, window]
+        for name, (heads, features) in self.past.items():
+            shapes[name] = [heads, window, features]
+        for name, shape in shapes.items():
+            self._interpreter.resize_tensor_input(self._index[name], shape)
+        self._interpreter.allocate_tensors()
+        for name in self.past:
+            self.memory[name]()[:] = 0  # masked, but it has to be numbers
+
+    def run(self):
+        self._interpreter.invoke()
+
+
+class LiteRT:
+    """A model and what it has read.
+
+    Attributes:
+        hparams: the sizes of the model that are asked for: n_ctx, n_vocab.
+        length: how many tokens it has read.
+        graph: its Graph.
+        slots: the litert_slots.Slots for several texts, once they were asked for.
+    """
+
+    def __init__(self, path, threads=None):
+        """As Graph."""
+        self.graph = Graph(path, threads)
+        self.hparams, self.slots = self.graph.hparams, None
+        self._memory, self._results = self.graph.memory, self.graph.results
+        self.length, self._shape, self._begun = 0, None, None
 
     def start(self, tokens):  # [sequence], a list -> [vocab]
         """Forget what was read, read at least one token, and give the logits of the next.
@@ -127,9 +163,8 @@ class LiteRT:
 
     def empty_past(self):
         """Room for what is read, to `save` and `load` it: {name: [heads, n_ctx, features]}."""
-        shapes = {name: (heads, features) for name, (heads, _, features) in self._past.items()}
-        n_ctx = self.hparams.n_ctx
-        return {name: np.empty([h, n_ctx, f], np.float32) for name, (h, f) in shapes.items()}
+        past, n_ctx = self.graph.past, self.hparams.n_ctx
+        return {name: np.empty([h, n_ctx, f], np.float32) for name, (h, f) in past.items()}
 
     def save(self, past, begin):
         """Write to such a `past` what was read from the token `begin` on."""
@@ -151,8 +186,8 @@ class LiteRT:
         self._fit(n)
         self._memory['tokens']()[:] = tokens
         self._memory['positions']()[:] = np.arange(past, past + n)
-        self._interpreter.invoke()
-        for name in self._past:
+        self.graph.run()
+        for name in self.graph.past:
             self._memory[name]()[:, past : past + n] = self._results[f'new_{name}']()
         self._memory['mask_past']()[:, past : past + n] = 0
         self.length += n
@@ -167,29 +202,19 @@ class LiteRT:
         window = -(-(self.length + n) // WINDOW_STEP) * WINDOW_STEP
         if (n, window) != self._shape:
             if past is None and self.length:  # planning loses what is in memory
-                past = {name: self._memory[name]()[:, : self.length].copy() for name in self._past}
+                names = self.graph.past
+                past = {name: self._memory[name]()[:, : self.length].copy() for name in names}
             self._plan(n, window)
         for name, kept in (past or {}).items():
             self._memory[name]()[:, : self.length] = kept[:, : self.length]
 
     def _plan(self, n, window):
         self._shape = None
-        for name, shape in self._shapes(n, window).items():
-            self._interpreter.resize_tensor_input(self._index[name], shape)
-        self._interpreter.allocate_tensors()
-        for name in self._past:
-            self._memory[name]()[:] = 0  # masked, but it has to be numbers
+        self.graph.plan(n, 1, window)
         self._memory['last']()[:] = np.arange(n) == n - 1
         self._memory['mask_past']()[:] = np.where(np.arange(window) < self.length, 0, MASKED)
         self._memory['mask_new']()[:] = np.triu(np.full([n, n], MASKED), 1)
         self._shape = n, window
-
-    def _shapes(self, n, window):
-        past = {
-            name: [heads, window, features] for name, (heads, _, features) in self._past.items()
-        }
-        new = {'tokens': [n], 'positions': [n], 'last': [1, n], 'mask_new': [n, n]}
-        return {**new, 'mask_past': [1, window], **past}
 
 
 def seal(graph):

@@ -24,12 +24,17 @@ def uniforms_for(seed, rows, length):
 
 
 class Rows:
-    """sample.Rows for such a model: one text grows after the other."""
+    """sample.Rows for such a model: one text grows after the other; or all together, in `slots`."""
 
     def __init__(
-        self, lm, contexts, length, uniforms, *, temperature=1, top_k=0, top_p=1, controls=None
-    ):
-        self.lm, self.controls = lm, controls
+        self, lm, contexts, length, uniforms, *, slots=None, temperature=1, top_k=0, top_p=1,
+        controls=None,
+    ):  # fmt: skip
+        """
+        Args:
+            slots: as litert_slots.Slots, with one for each text.
+        """
+        self.lm, self.slots, self.controls = lm, slots, controls
         self.choice = {
             'temperature': temperature or None,
             'top_k': top_k,
@@ -43,22 +48,23 @@ class Rows:
         for row, ids in enumerate(contexts):
             self.tokens[row, : len(ids)] = ids
         self.uniforms = uniforms  # [batch][length]
-        self.current = None  # the row whose tokens the model has read
+        self.read = set()  # the rows whose tokens the model has read
 
     def grow(self, number):
-        """Add up to `number` tokens to the first row that has not reached its end.
+        """Add up to `number` tokens to the rows that have not reached their ends, or to the first.
 
         False if none is left.
         """
-        for row in np.flatnonzero(self.known < self.end)[:1]:
-            for _ in range(min(number, self.end[row] - self.known[row])):
-                self._add_to(row)
+        for _ in range(number):
+            rows = np.flatnonzero(self.known < self.end)[: None if self.slots else 1].tolist()
+            for row, logits in self._logits(rows):
+                self._add(row, logits)
         return any(self.known < self.end)
 
-    def _add_to(self, row):
-        logits, known = self._logits(row), self.known[row]
+    def _add(self, row, logits):  # [vocab]
         if np.isnan(logits).any():
             raise ValueError(NO_NUMBERS)
+        known = self.known[row]
         if self.controls is not None:
             seen = self.tokens[row, self.begin[row] : known]
             logits = controlled(logits, seen, self.controls)
@@ -66,16 +72,33 @@ class Rows:
         self.tokens[row, known] = choose(logits, uniform, **self.choice)
         self.known[row] += 1
 
-    def _logits(self, row):  # -> [vocab]
-        known, n_ctx = self.known[row], self.lm.hparams.n_ctx
-        full = known - self.begin[row] > n_ctx
-        if self.current == row and not full:
-            return self.lm.step(int(self.tokens[row, known - 1]))
-        if full:
-            self.begin[row] = known - max(n_ctx // 2, 1)
-        self.current = None  # while it reads, it may be interrupted
-        logits = self.lm.start(self.tokens[row, self.begin[row] : known].tolist())
-        self.current = row
+    def _logits(self, rows):  # -> pairs of a row and [vocab]
+        n_ctx, there, logits = self.lm.hparams.n_ctx, [], []
+        for row in rows:
+            full = self.known[row] - self.begin[row] > n_ctx
+            if row in self.read and not full:
+                there.append(row)
+                continue
+            if full:
+                self.begin[row] = self.known[row] - max(n_ctx // 2, 1)
+            logits.append((row, self._start(row)))
+        if there:
+            last = [int(self.tokens[row, self.known[row] - 1]) for row in there]
+            if self.slots:
+                logits += zip(there, self.slots.step(there, last), strict=True)
+            else:
+                logits += [(there[0], self.lm.step(last[0]))]
+        return logits
+
+    def _start(self, row):
+        tokens = self.tokens[row, self.begin[row] : self.known[row]].tolist()
+        self.read.discard(row)  # while it reads, it may be interrupted
+        if self.slots:
+            logits = self.slots.start(row, tokens)
+        else:
+            self.read.clear()
+            logits = self.lm.start(tokens)
+        self.read.add(row)
         return logits
 
 

@@ -10,7 +10,6 @@ pieces       a growing text in what can be shown of it
 texts        a text, from its request to its end
 answers      OpenAI's answers
 slots        texts side by side in TensorFlow
-turns        texts in turns with LiteRT
 scheduler    the thread that works with the model
 metrics      numbers for Prometheus
 exchange     a request in the event loop: its texts, and whoever waits for them

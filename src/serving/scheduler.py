@@ -1,9 +1,9 @@
 """The one thread that works with the model: texts join and leave between two tokens.
 
-What it is given is `slots`, as Slots and TextsInTurn: so many texts have a past of their own there,
-and whatever else they hold, a text's logits are the same. Each turn reads one piece of a prompt,
-of the texts that join one after the other, and then lets all texts that have been read grow by
-one token. Everything else talks to it by a list of texts that wait.
+It is given `slots`, as slots.Slots or litert_slots.Slots: so many texts have a past of their own
+there, and whatever else they hold, a text's logits are the same. Each turn reads one piece of a
+prompt, of the texts that join one after the other, and then lets all texts that have been read grow
+by one token. Everything else talks to it by a list of texts that wait.
 """
 
 import collections

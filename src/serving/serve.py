@@ -10,7 +10,7 @@ import threading
 
 from ..command_line import flags, invocation
 from ..model_files import model_directory
-from ..sampling import backends, generation, litert
+from ..sampling import backends, generation, litert, litert_slots
 
 INSTALLATION = 'pip install ".[serve]"'
 if invocation.PACKAGE == 'src':  # a checkout, which knows the versions
@@ -32,7 +32,7 @@ class ServeConfig(model_directory.ModelConfig):
     engine: str = flags.flag(
         'auto',
         choices=backends.ENGINES,
-        help='What computes: tensorflow works on many texts at once, litert on one after the other',
+        help='What computes; both work on many texts at once',
     )
     dtype: str = flags.flag(None, choices=backends.DTYPES, help='Of the weights')
     host: str = flags.flag(
@@ -129,9 +129,7 @@ def serve(config):
 def slots_of(lm, rows):
     """What a Scheduler works with, for a model."""
     if isinstance(lm, litert.LiteRT):
-        from . import turns
-
-        return turns.TextsInTurn(lm, rows)
+        return litert_slots.Slots(lm, rows)
     from . import slots
 
     return slots.Slots(lm, rows)

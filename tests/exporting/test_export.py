@@ -165,6 +165,19 @@ def test_weights_that_are_no_numbers_are_not_exported(models_dir, monkeypatch, f
         export.export(config(models_dir, format=format))
 
 
+def test_weights_whose_products_are_no_numbers_are_not_exported(models_dir, monkeypatch):
+    tensor = checkpoint._tensor
+
+    def diverged(reader, prefix, name):
+        found = tensor(reader, prefix, name)
+        large = name == 'model/h2/ln_1/g' or name.startswith('model/h2/attn/c_attn/w')
+        return np.full_like(found, 1e30) if large else found
+
+    monkeypatch.setattr(checkpoint, '_tensor', diverged)
+    with pytest.raises(ValueError, match='h2/attn/c_attn/w and model/h2/ln_1 are too large for'):
+        export.export(config(models_dir))
+
+
 @pytest.mark.parametrize('start', [['-m', 'src', 'export'], ['src/exporting/export.py']])
 @pytest.mark.parametrize('format', ['litert', 'savedmodel'])
 def test_the_command_at_a_full_disk(models_dir, start, format):

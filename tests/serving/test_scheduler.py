@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from served import WAIT, Alphabet, Asked, started, until
 
-from src.sampling import litert
-from src.serving import refused, turns
+from src.sampling import litert, litert_slots
+from src.serving import refused
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def random_request(letters):
 def test_each_gets_what_it_gets_alone(engine, side_by_side, exported, letters):
     slots = side_by_side
     if engine == 'litert':
-        slots = turns.TextsInTurn(litert.LiteRT(exported('float32'), threads=1), 4)
+        slots = litert_slots.Slots(litert.LiteRT(exported('float32'), threads=1), 4)
     requests = [random_request(letters) for _ in range(16)]
     with started(slots, queue=1000) as scheduler:
         scheduler.slots.warm_up = lambda: None  # it was, once
