@@ -24,6 +24,7 @@ and a room for each thing that is done, in the order in which data flows:
     exporting       files that other programs serve
     serving         texts for many at once, over HTTP
     converting      models from and to the files of other programs
+    inside          what happens in a model while it reads
     api             the Python interface
     simple          gpt-2-simple's names for it
     command_line    flags

@@ -41,6 +41,7 @@ ORDER = """
         scheduler metrics exchange guard app serve
     converting: portable safetensors_files torch_files vocabularies model_card hugging_face
         nano_gpt gguf_files openai convert
+    inside: every_layer embeddings
     api: notebook language_model commands
     simple: session downloading datasets finetuning generating drive command_line
     interactive_conditional_samples

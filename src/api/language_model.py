@@ -32,6 +32,24 @@ class Token(typing.NamedTuple):
     id: int
 
 
+class Inside(typing.NamedTuple):
+    """What happens in a model while it reads a text. The arrays are float32."""
+
+    ids: list[int]  # of the tokens
+    texts: list[str]  # of each token
+
+    # [layer, head, dst, src]: how much each token looks at each; for each dst they are 1 together.
+    attentions: np.ndarray
+
+    # [layer + 1, sequence, features]: before each block, and behind the last. transformers'
+    # output_hidden_states are the same but for the last of them, which is behind ln_f as well.
+    hidden_states: np.ndarray
+
+    # [layer + 1, sequence, n_vocab]: what would come next if the blocks behind were left out: ln_f
+    # and wte on each of hidden_states. The last are the model's own.
+    logits: np.ndarray
+
+
 class LanguageModel:
     """Texts of one model, and what it thinks of texts.
 
@@ -115,6 +133,58 @@ class LanguageModel:
         probabilities /= probabilities.sum()
         best = np.argsort(-probabilities, kind='stable')[:number].tolist()
         return [Token(self.decode([i]), float(probabilities[i]), i) for i in best]
+
+    def inside(self, text: str) -> Inside:
+        """Attention, features and the logits of each layer, for a text that fits the window.
+
+        `<|endoftext|>` in the text is the one token. The arrays are large: for 124M and 1,024
+        tokens 3.3 GB, of which 2.7 are logits.
+
+        Raises ValueError: a text of no token, or of more than n_ctx, or the engine is not
+            TensorFlow.
+        """
+        backends.require_tensorflow(self._loaded.lm, 'inside')
+        from ..inside import every_layer
+
+        lm, ids = self._loaded.lm, self._ids_in_window(text)
+        read = list(every_layer.every_layer(lm.hparams, lm.params, np.array([ids], np.int32)))
+        return Inside(
+            ids=ids,
+            texts=[self.decode([i]) for i in ids],
+            attentions=np.concatenate([attentions for _, attentions in read[:-1]]),
+            hidden_states=np.concatenate([h for h, _ in read]),
+            logits=np.concatenate([every_layer.logits_of(h, lm.params) for h, _ in read]),
+        )
+
+    def embed(self, texts: str | list[str], pooling: str = 'mean') -> np.ndarray:
+        """A vector for each text, [texts, n_embd] float32; for one that is no list, [n_embd].
+
+        It is made of the features behind the last layer and ln_f, those that logits are made of.
+
+        Args:
+            texts: each of 1 to n_ctx tokens; what one gives does not depend on the others.
+            pooling: 'mean' of all tokens, or 'last' token, which alone has seen the whole text.
+
+        Raises ValueError: a text is empty or longer than the window, no such pooling, or the
+            engine is not TensorFlow.
+        """
+        backends.require_tensorflow(self._loaded.lm, 'embed')
+        from ..inside import embeddings
+
+        if pooling not in embeddings.POOLINGS:
+            known = ' or '.join(embeddings.POOLINGS)
+            raise ValueError(f'pooling is {pooling!r}; it must be {known}')
+        ids = [self._ids_in_window(each) for each in ([texts] if isinstance(texts, str) else texts)]
+        vectors = embeddings.embeddings(self._loaded.lm, ids, pooling)
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    def _ids_in_window(self, text):
+        ids, n_ctx = self._loaded.encoder.encode_to_numpy(text).tolist(), self.hparams.n_ctx
+        if not 1 <= len(ids) <= n_ctx:
+            raise ValueError(
+                f'{text[:40]!r} is {len(ids)} tokens; the window of this model has 1 to {n_ctx}'
+            )
+        return ids
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; `<|endoftext|>` in it is ordinary text, as in OpenAI's encoder."""

@@ -126,6 +126,49 @@ def test_a_score_needs_two_tokens(lm):
             lm.score(text)
 
 
+def test_inside_is_what_numpy_says(lm):
+    text = TEXT[:20] + '<|endoftext|>' + TEXT[:11]  # the window is 32
+    inside = lm.inside(text)
+    assert inside.ids == [*lm.encode(TEXT[:20]), 96, *lm.encode(TEXT[:11])]
+    assert ''.join(inside.texts) == text
+    assert inside.attentions.shape == (1, 3, 32, 32)  # [layer, head, dst, src]
+    assert inside.hidden_states.shape == (2, 32, 24) and inside.logits.shape == (2, 32, 97)
+    tree = oracle.numpy_tree(lm._loaded.lm)
+    read = tree['wte'][inside.ids] + tree['wpe']
+    np.testing.assert_allclose(inside.hidden_states[0], read, atol=1e-5)
+    np.testing.assert_allclose(
+        inside.logits[0], oracle.norm(read, tree['ln_f']) @ tree['wte'].T, rtol=1e-3, atol=1e-4
+    )
+    expected = oracle.model(lm.hparams, tree, np.array([inside.ids]))['logits'][0]
+    np.testing.assert_allclose(inside.logits[1], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(inside.attentions.sum(axis=-1), 1, rtol=1e-5)
+    assert all(array.dtype == np.float32 for array in inside[2:])
+
+
+def test_embeddings_do_not_depend_on_the_other_texts(lm):
+    texts = [TEXT[:size] for size in (9, 1, 32)]
+    tree = oracle.numpy_tree(lm._loaded.lm)
+    for pooling in ('mean', 'last'):
+        vectors = lm.embed(texts, pooling)
+        assert vectors.shape == (3, 24) and vectors.dtype == np.float32
+        for text, vector in zip(texts, vectors, strict=True):
+            np.testing.assert_allclose(lm.embed(text, pooling), vector, atol=1e-5)
+            h = oracle.norm(lm.inside(text).hidden_states[-1], tree['ln_f'])
+            expected = h.mean(axis=0) if pooling == 'mean' else h[-1]
+            np.testing.assert_allclose(vector, expected, atol=1e-4)
+    np.testing.assert_array_equal(lm.embed(texts), lm.embed(texts, 'mean'))
+    assert lm.embed([]).shape == (0, 24)
+
+
+def test_a_look_inside_is_at_a_text_that_fits_the_window(lm):
+    for text, size in (('', 0), (TEXT[:33], 33)):
+        for look in (lm.inside, lm.embed, lambda text: lm.embed(['A', text])):
+            with pytest.raises(ValueError, match=f'is {size} tokens; the window of this model'):
+                look(text)
+    with pytest.raises(ValueError, match="pooling is 'max'; it must be mean or last"):
+        lm.embed('A', 'max')
+
+
 def test_litert_does_what_it_can(exported, models_dir):
     shutil.copy(exported('float32'), models_dir / 'tiny')
     fast, lm = (gpt2.load(str(models_dir / 'tiny'), engine=e) for e in ('litert', 'tensorflow'))
@@ -136,3 +179,7 @@ def test_litert_does_what_it_can(exported, models_dir):
         assert token.probability == pytest.approx(other.probability, rel=1e-3)
     with pytest.raises(ValueError, match='score is for the engine tensorflow'):
         fast.score('All')
+    with pytest.raises(ValueError, match='inside is for the engine tensorflow'):
+        fast.inside('All')
+    with pytest.raises(ValueError, match='embed is for the engine tensorflow'):
+        fast.embed('All')

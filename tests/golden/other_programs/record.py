@@ -109,6 +109,24 @@ def logits(lm, tokens):
         return lm(torch.tensor(tokens)).logits.numpy()
 
 
+def record_inside():
+    """What transformers shows of itself on the way, of the model in the folder `huggingface`."""
+    lm = transformers.GPT2LMHeadModel.from_pretrained(
+        os.path.join(HERE, 'huggingface'), attn_implementation='eager'
+    ).eval()
+    tokens = np.load(os.path.join(HERE, 'logits.npz'))['tokens']
+    with torch.no_grad():
+        told = lm(torch.tensor(tokens), output_attentions=True, output_hidden_states=True)
+        lens = [lm.lm_head(lm.transformer.ln_f(h)) for h in told.hidden_states[:-1]]
+    np.savez_compressed(
+        os.path.join(HERE, 'inside.npz'),
+        tokens=tokens,
+        attentions=torch.cat(told.attentions).numpy(),  # [layer, head, dst, src]
+        hidden_states=torch.cat(told.hidden_states).numpy(),  # [layer + 1, sequence, features]
+        logits=torch.cat([*lens, told.logits]).numpy(),  # [layer + 1, sequence, vocab]
+    )
+
+
 def record_nanogpt(nanogpt):
     """ckpt.pt and meta.pkl of nanoGPT's own train.py, after a few steps on characters."""
     data = os.path.join(nanogpt, 'data', 'tiny')
@@ -159,4 +177,5 @@ if __name__ == '__main__':
         if name != 'record.py':
             shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
     record_transformers()
+    record_inside()
     record_nanogpt(os.path.realpath(sys.argv[1]))
