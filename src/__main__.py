@@ -13,6 +13,7 @@ COMMANDS = {
     'sample': ('generate_unconditional_samples', 'print samples'),
     'interact': ('interactive_conditional_samples', 'ask for prompts, and continue them'),
     'evaluate': ('evaluation.evaluate', 'how well a model predicts a text'),
+    'attention_view': ('inside.attention_view', 'a page that shows what a model does with a text'),
     'export': ('exporting.export', 'write a model for LiteRT or TensorFlow Serving'),
     'serve': ('serving.serve', 'give a model to others: an API and a page'),
     'convert': ('converting.convert', 'from and to Hugging Face, nanoGPT and GGUF'),
@@ -44,7 +45,7 @@ def start(name):
 
 def explanation():
     program = invocation.command('COMMAND')
-    lines = [f'  {name:15}{text}' for name, (_, text) in COMMANDS.items()]
+    lines = [f'  {name:16}{text}' for name, (_, text) in COMMANDS.items()]
     return '\n'.join([f'usage: {program} …', '', *lines, '', f'{program} --help: its flags'])
 
 

@@ -41,7 +41,7 @@ ORDER = """
         scheduler metrics exchange guard app serve
     converting: portable safetensors_files torch_files vocabularies model_card hugging_face
         nano_gpt gguf_files openai convert
-    inside: every_layer embeddings
+    inside: every_layer embeddings contents attention_view
     api: notebook language_model commands
     simple: session downloading datasets finetuning generating drive command_line
     interactive_conditional_samples
@@ -58,10 +58,9 @@ FILES = sorted(path for path in SRC.rglob('*.py') if path.stem != '__init__')
 WITHOUT_TENSORFLOW = """
     command_line data encoder load_dataset encoding model_files.model_directory model_files.download
     sampling.sample_config sampling.litert sampling.litert_slots sampling.sample_numpy
-    sampling.backends
-    sampling.generation evaluation.cloze evaluation.suffix_automaton evaluation.check_overlap
+    sampling.backends sampling.generation evaluation.cloze evaluation.suffix_automaton evaluation.check_overlap
     evaluation.evaluate training.train_config training.train exporting.export converting.convert
-    serving.scheduler serving.app serving.serve
+    inside.attention_view serving.scheduler serving.app serving.serve
     simple interactive_conditional_samples generate_unconditional_samples __main__
 """.split()
 

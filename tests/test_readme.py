@@ -23,6 +23,7 @@ from src.encoding import encode, train_encoder
 from src.evaluation import check_overlap, evaluate
 from src.exporting import export
 from src.gradients import small_model
+from src.inside import attention_view
 from src.model_files import download
 from src.sampling import sample_config
 from src.serving import serve
@@ -30,7 +31,7 @@ from src.simple import command_line
 from src.training import train_config
 
 DOCS = ROOT / 'docs'
-RUN = ('training', 'sampling', 'evaluation', 'serving', 'formats', 'book')
+RUN = ('training', 'sampling', 'evaluation', 'serving', 'formats', 'looking_inside', 'book')
 TYPED = [README, *(DOCS / f'{name}.md' for name in RUN)]
 DOCUMENTS = [README, ROOT / 'DEVELOPERS.md', *PAGES]
 STEPS = ['--steps', '1', '--sample_every', '0']
@@ -118,6 +119,7 @@ def test_all_flags_are_there():
         check_overlap.OverlapConfig,
         serve.ServeConfig,
         convert.ConvertConfig,
+        attention_view.AttentionViewConfig,
         command_line.CommandConfig,
     )
     known = {field.name for config in configs for field in dataclasses.fields(config)}

@@ -6,31 +6,29 @@ What the model would hardly write comes from answers that are made here, the res
 import json
 import math
 import re
-import shutil
 import socket
 import threading
 import time
 import types
 import urllib.parse
 
+import browsers
 import matplotlib.image
 import numpy as np
 import pytest
 import requests
 import uvicorn
 from axe_playwright_python.sync_playwright import Axe
+from browsers import EVERYONE, WAIT
 from conftest import ROOT
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from src import model
 from src.serving import app, scheduler
 
 PAGE = ROOT / 'src' / 'serving' / 'page'
 FILES = {path.name: path.read_text('utf-8') for path in sorted(PAGE.iterdir())}
-BROWSERS = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 MODEL = 'shakespeare'
-NO_BROWSER = 'NO BROWSER, so the page is not tested: install Debian\'s package "chromium"'
-WAIT = 30_000  # milliseconds for whatever shall be seen
 NASTY = {
     'markup': '<b>bold</b> & <script>alert(1)</script>',
     'pattern': 'a.*( \\d+$ ${x} %s',
@@ -102,15 +100,8 @@ def address(small, engine, work):
 @pytest.fixture(scope='module')
 def tab(address):
     """A tab of a browser, of an English window that may use the clipboard."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not path:
-        pytest.skip(NO_BROWSER)
-    expect.set_options(timeout=WAIT)
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch(executable_path=path).new_context(locale='en-US')
-        context.grant_permissions(['clipboard-read', 'clipboard-write'], origin=address)
-        tab = context.new_page()
-        tab.set_default_timeout(WAIT)
+    with browsers.tab() as tab:
+        tab.context.grant_permissions(['clipboard-read', 'clipboard-write'], origin=address)
         yield tab
 
 
@@ -533,8 +524,7 @@ def test_every_width_and_everyone(opened, width, colors):
     page.evaluate("document.querySelector('#settings').open = true")
     expect(page.get_by_role('dialog')).to_be_visible()
     assert page.evaluate('document.documentElement.scrollWidth') == width
-    options = {'rules': {'target-size': {'enabled': True}}}
-    found = Axe().run(page, options=options).response['violations']
+    found = Axe().run(page, options=EVERYONE).response['violations']
     page.evaluate("document.querySelector('#key-dialog').showModal()")
-    found += Axe().run(page, options=options).response['violations']
+    found += Axe().run(page, options=EVERYONE).response['violations']
     assert [(each['id'], node['html']) for each in found for node in each['nodes']] == []
