@@ -11,7 +11,6 @@ compat.v1 of TensorFlow 2; without it that line is left out, and said to be. See
 import functools
 import json
 import os
-import re
 import resource
 import statistics
 import subprocess
@@ -32,11 +31,8 @@ SIZES, REPETITIONS = ((1, 64), (1, 512), (8, 64), (8, 512)), 2  # batch and new 
 
 def prepare(place):
     """Write the model into the folder `place`, once for each program that reads it."""
-    import ctranslate2
-    import torch
-    import transformers
-
     from src import encoder, model
+    from src.converting import convert
     from src.exporting import export
     from src.model_files import architecture, checkpoint
 
@@ -50,19 +46,17 @@ def prepare(place):
     for dtype in ('float32', 'int8'):
         export.export(export.ExportConfig(model_name=ours, dtype=dtype))
 
-    lm = transformers.GPT2LMHeadModel(transformers.GPT2Config())  # its defaults are this shape
-    weights = {}
-    for name, value in model.by_name(params).items():  # the names are OpenAI's
-        name = 'transformer.' + name.removeprefix('model/').replace('/', '.')
-        name = re.sub(r'\.h(\d+)\.', r'.h.\1.', name)
-        name = re.sub(r'\.(w|g)$', '.weight', re.sub(r'\.b$', '.bias', name))
-        name = re.sub(r'(wte|wpe)$', r'\1.weight', name)
-        weights[name] = torch.tensor(
-            value.numpy().squeeze(0) if len(value.shape) == 3 else value.numpy()
-        )
-    missing, surplus = lm.load_state_dict(weights, strict=False)
-    assert missing == ['lm_head.weight'] and not surplus  # that is wte
-    lm.save_pretrained(os.path.join(place, 'transformers'))
+    for dtype in ('float32', 'q8_0'):
+        path = os.path.join(place, f'{dtype}.gguf')
+        convert.convert(convert.ConvertConfig(ours, path, dtype=dtype))
+
+    convert.convert(convert.ConvertConfig(ours, os.path.join(place, 'transformers')))
+
+
+def prepare_ctranslate2(place):
+    """The same for CTranslate2, which loads PyTorch: a process that has TensorFlow may not."""
+    import ctranslate2
+
     converter = ctranslate2.converters.TransformersConverter(os.path.join(place, 'transformers'))
     names = token_names()
     converter.load_tokenizer = lambda *_: types.SimpleNamespace(  # random ids need no text
@@ -70,6 +64,9 @@ def prepare(place):
         bos_token=names[-1], eos_token=names[-1], unk_token=names[-1],
     )  # fmt: skip
     converter.convert(os.path.join(place, 'ctranslate2'))
+
+
+PREPARE = {'prepare': prepare, 'prepare_ctranslate2': prepare_ctranslate2}
 
 
 def prompt():  # a list of ids
@@ -175,13 +172,60 @@ def ctranslate2(place, dtype='float32'):
     return sample
 
 
+def llama(place, dtype):
+    import llama_cpp
+
+    llama.silence = llama_cpp.llama_log_callback(lambda *_: None)  # as long as the process lives
+    llama_cpp.llama_log_set(llama.silence, None)
+    path = os.path.join(place, f'{dtype}.gguf').encode()
+    model = llama_cpp.llama_model_load_from_file(path, llama_cpp.llama_model_default_params())
+    most = max(batch for batch, _ in SIZES)
+    options = llama_cpp.llama_context_default_params()
+    options.n_ctx, options.n_seq_max, options.n_batch = most * SHAPE['n_ctx'], most, 512
+    options.n_threads = options.n_threads_batch = os.cpu_count()
+    context = llama_cpp.llama_init_from_model(model, options)
+    sampler = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    for each in (llama_cpp.llama_sampler_init_top_k(TOP_K), llama_cpp.llama_sampler_init_dist(0)):
+        llama_cpp.llama_sampler_chain_add(sampler, each)
+    step = llama_cpp.llama_batch_init(options.n_batch, 0, most)
+
+    def decode(tokens, position, sequence, wanted):
+        """Read tokens, each at a position in a sequence."""
+        step.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            step.token[i], step.pos[i], step.logits[i] = token, position(i), wanted(i)
+            step.n_seq_id[i], step.seq_id[i][0] = 1, sequence(i)
+        assert llama_cpp.llama_decode(context, step) == 0
+
+    def sample(batch, length):
+        memory = llama_cpp.llama_get_memory(context)
+        llama_cpp.llama_memory_clear(memory, True)
+        texts = [prompt() for _ in range(batch)]
+        decode(prompt(), lambda i: i, lambda _: 0, lambda i: i == PROMPT - 1)
+        for row in range(1, batch):
+            llama_cpp.llama_memory_seq_cp(memory, 0, row, -1, -1)
+        for number in range(length):
+            for row, text in enumerate(texts):
+                place = row if number else PROMPT - 1
+                text.append(llama_cpp.llama_sampler_sample(sampler, context, place))
+            if number + 1 < length:
+                last = [text[-1] for text in texts]
+                at = len(texts[0]) - 1
+                decode(last, lambda _, at=at: at, lambda i: i, lambda _: True)
+        return texts
+
+    return sample
+
+
 SYSTEMS = {
     'ours': ours,
     'OpenAI': openai,
     'transformers': transformers,
     'CTranslate2': ctranslate2,
+    'llama.cpp': functools.partial(llama, dtype='float32'),
     'ours, LiteRT': functools.partial(ours, engine='litert', dtype='float32'),
     'CTranslate2 int8': functools.partial(ctranslate2, dtype='int8'),
+    'llama.cpp Q8_0': functools.partial(llama, dtype='q8_0'),
     'ours, LiteRT int8': functools.partial(ours, engine='litert', dtype='int8'),
 }
 
@@ -206,6 +250,12 @@ def run(place, *arguments):
     command = [sys.executable, os.path.realpath(__file__), place, *map(str, arguments)]
     command.append(str(time.time()))
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def prepared(place):
+    """Write all models, in processes of their own: memory of theirs is in nobody's peak."""
+    for what in PREPARE:
+        subprocess.run([sys.executable, os.path.realpath(__file__), place, what], check=True)
 
 
 def compare(place, batch, length, names):
@@ -234,8 +284,7 @@ def main(openai_directory=None):
         names.remove('OpenAI')
         print('No checkout of openai/gpt-2 was given: OpenAI is left out', file=sys.stderr)
     with tempfile.TemporaryDirectory() as place:
-        prepared = [sys.executable, os.path.realpath(__file__), place, 'prepare']
-        subprocess.run(prepared, check=True)  # or its memory would be in the peak of all others
+        prepared(place)
         print('batch  length  system             tokens/s  fastest  x ours  start s  first ms  '
               'peak GiB')  # fmt: skip
         for batch, length in SIZES:
@@ -243,8 +292,8 @@ def main(openai_directory=None):
 
 
 if __name__ == '__main__':
-    if sys.argv[2:] == ['prepare']:
-        prepare(sys.argv[1])
+    if sys.argv[2:] and sys.argv[2] in PREPARE:
+        PREPARE[sys.argv[2]](sys.argv[1])
     elif len(sys.argv) > 2:
         place, name, batch, length, started = sys.argv[1:]
         measure(place, name, int(batch), int(length), started)

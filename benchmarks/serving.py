@@ -51,7 +51,7 @@ SERVERS = {
     'transformers': (lambda place: [sys.executable, __file__, 'peer', place], 'fastapi'),
     'llama.cpp': (
         lambda place: [
-            sys.executable, '-m', 'llama_cpp.server', '--model', f'{place}/model.gguf',
+            sys.executable, '-m', 'llama_cpp.server', '--model', f'{place}/float32.gguf',
             '--n_ctx', '1024', '--port', str(PORT),
         ],
         'llama_cpp',
@@ -154,16 +154,8 @@ def at_once(clients, requests):
     return statistics.median(a[0] for a in answers), len(answers) * NEW_TOKENS / seconds
 
 
-def prepared(place):
-    subprocess.run([sys.executable, sampling.__file__, place, 'prepare'], check=True)
-    if importlib.util.find_spec('llama_cpp'):
-        model = ['--model_name', f'{place}/ours', '--out', f'{place}/model.gguf']
-        command = [sys.executable, '-m', 'src', 'convert', '--to', 'gguf', *model]
-        subprocess.run(command, cwd=ROOT, check=True)
-
-
 def speed(place):
-    prepared(place)
+    sampling.prepared(place)
     print('server              clients  to the first token  tokens/s')
     for name, (command, package) in SERVERS.items():
         if not importlib.util.find_spec(package):
@@ -178,7 +170,7 @@ def speed(place):
 
 def joining(place):
     """8 clients beside `generate --batch_size 8`, and a short request beside 7 long ones."""
-    prepared(place)
+    sampling.prepared(place)
     with serving(SERVERS['ours'][0](place)):
         at_once(8, 1)
         rates = [at_once(8, 1)[1] for _ in range(3)]

@@ -13,7 +13,7 @@ import numpy as np
 from . import litert
 
 PAGE = litert.WINDOW_STEP
-AHEAD = PAGE // 2  # tokens for which there is room when memory is planned, which takes a while
+AHEAD = 24  # tokens for which there is room when memory is planned, which takes two steps' time
 
 
 def of(lm, rows):

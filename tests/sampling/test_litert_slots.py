@@ -102,7 +102,12 @@ def test_memory_is_planned_once_in_many_steps(wide):
     slots.graph.plan = lambda *sizes, plan=slots.graph.plan: plans.append(sizes) or plan(*sizes)
     for token in range(190):
         slots.step([0, 1, 2, 3], [token % 97] * 4)
-    assert plans == [(4, 4, 64 * 4), (4, 4, 128 * 4), (4, 4, 192 * 4), (4, 4, 256 * 4)]
+    assert plans == [
+        (4, 4, 64 * 4),
+        (4, 4, 128 * 4),
+        (4, 4, 192 * 4),
+        (4, 4, 256 * 4),
+    ]  # by 4 pages
 
 
 @pytest.mark.parametrize('length', [3, 250])  # within the window, and beyond it
