@@ -79,13 +79,15 @@ def usage(request, ends):
     }
 
 
-def models(name, created):
+def models(*told):
     """The JSON of GET /v1/models, where there is one."""
-    return {'object': 'list', 'data': [model(name, created)]}
+    return {'object': 'list', 'data': [model(*told)]}
 
 
-def model(name, created):
-    return {'id': name, 'object': 'model', 'created': created, 'owned_by': 'local'}
+def model(name, created, longest):
+    """longest: the most tokens of a text, under the name that vLLM gives it."""
+    told = {'id': name, 'object': 'model', 'created': created, 'owned_by': 'local'}
+    return {**told, 'max_model_len': longest}
 
 
 def text(value):

@@ -54,6 +54,12 @@ class Server:
         limits = {'max_tokens': self.limits.max_tokens}
         return {'enc': self.enc, 'hparams': self.hparams, **limits}
 
+    @property
+    def told(self):
+        """What answers.model tells."""
+        longest = min(self.limits.max_tokens, self.hparams.n_ctx)
+        return self.model_name, self.created, longest
+
     def admit(self, request):
         """Raise Refused where a request may not be made at all."""
         guard.require_key(request, self.limits.keys)
@@ -102,14 +108,14 @@ class Server:
 
     async def models(self, request):
         self.admit(request)
-        return as_json(answers.models(self.model_name, self.created))
+        return as_json(answers.models(*self.told))
 
     async def model(self, request):
         self.admit(request)
         name = request.path_params['name']
         if name != self.model_name:
             raise completions.no_model(name, self.model_name)
-        return as_json(answers.model(name, self.created))
+        return as_json(answers.model(*self.told))
 
     async def chat(self, request):
         raise refused.Refused(NO_CHAT, 'messages', 'unsupported_endpoint', status=404)

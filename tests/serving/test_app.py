@@ -310,7 +310,8 @@ def test_other_addresses(letters):
     )
     listed, one, other, chat, nothing, deleted, health, *outside = answers
     assert listed.json()['data'] == [one.json()] and one.json()['id'] == 'alphabet'
-    assert set(one.json()) == {'id', 'object', 'created', 'owned_by'}
+    assert set(one.json()) == {'id', 'object', 'created', 'owned_by', 'max_model_len'}
+    assert one.json()['max_model_len'] == 32
     assert other.status_code == 404 and other.json()['error']['code'] == 'model_not_found'
     assert chat.status_code == 404 and 'no chat format' in chat.json()['error']['message']
     assert nothing.status_code == 404 and deleted.status_code == 405

@@ -245,6 +245,20 @@ def test_the_settings_of_the_page_are_those_of_the_request(opened):
     assert texts(page)[0] == 'It ends'
 
 
+def test_the_length_is_at_most_what_the_server_has_room_for(opened):
+    page = opened()
+    for each in page.locator('#max_tokens, [data-of=max_tokens]').all():
+        assert each.get_attribute('max') == '256'
+    small = {'data': [{'id': MODEL, 'max_model_len': 32}]}
+    page.route('**/v1/models', lambda route: route.fulfill(json=small))
+    try:
+        page = opened()
+        expect(page.locator('#max_tokens')).to_have_value('32')  # in place of 120
+        assert page.locator('[data-of=max_tokens]').input_value() == '32'
+    finally:
+        page.unroute('**/v1/models')
+
+
 def test_whatever_is_written_is_shown_as_text(opened):
     nasty = list(NASTY.values())
     cut = [(text[: len(text) // 2], text[len(text) // 2 :]) for text in nasty]

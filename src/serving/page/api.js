@@ -2,10 +2,11 @@
 
 const KEY = 'api_key'; // its name in sessionStorage
 
-/** The name of the server's model. */
-export async function modelName() {
+/** The server's model: its name, and how many tokens a text of it may have. */
+export async function modelOfServer() {
   const answer = await call('v1/models');
-  return (await answer.json()).data[0].id;
+  const { id, max_model_len: longest } = (await answer.json()).data[0];
+  return { name: id, longest };
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The page: a prompt and settings in, texts out, and what can be done with them. */
 
 import { Alternatives } from './alternatives.js';
-import { complete, modelName } from './api.js';
+import { complete, modelOfServer } from './api.js';
 import { copy, savePicture, saveText } from './keeping.js';
 import { Sample } from './sample.js';
 import * as settings from './settings.js';
@@ -47,7 +47,10 @@ async function generate(named = null) {
 
 /** Says which model it is, once. */
 async function introduce() {
-  model ??= await modelName();
+  if (model !== null) return;
+  const { name, longest } = await modelOfServer();
+  settings.limitLength(form, longest);
+  model = name;
   find('#model').textContent = model;
 }
 

@@ -56,6 +56,16 @@ export function connect(form) {
   });
 }
 
+/** Lets nobody ask for more tokens than the model has room for. */
+export function limitLength(form, longest) {
+  const number = form.elements.max_tokens;
+  const usual = number.value === number.defaultValue;
+  number.max = form.querySelector('[data-of=max_tokens]').max = longest;
+  number.defaultValue = Math.min(number.defaultValue, longest);
+  if (usual) number.value = number.defaultValue;
+  moveSliders(form);
+}
+
 function moveSliders(form) {
   for (const slider of form.querySelectorAll('[data-of]')) {
     slider.value = form.elements[slider.dataset.of].value;
