@@ -40,11 +40,8 @@ class Slots:
         self.length = [0] * rows
         self.widths = sorted({2**i for i in range(rows.bit_length()) if 2**i < rows} | {rows})
         self.graph = litert.Graph(lm.graph.path, lm.graph.threads)
-        n_ctx = self.hparams.n_ctx
-        self._kept = {
-            name: np.empty([heads, rows * n_ctx, features], np.float32)
-            for name, (heads, features) in self.graph.past.items()
-        }
+        self._kept, self._room = {}, 0  # [heads, tokens of all slots, features]; tokens of a slot
+        self._make_room(PAGE)
         self._reading = None  # the slot whose tokens `lm` has read
         self._planned = 0, 0  # width, pages
         self._pages = [[] for _ in range(rows)]  # of each slot, those of the window that it has
@@ -72,8 +69,7 @@ class Slots:
         self.clear(slot)
         self._reading = None
         logits = self.lm.start(tokens)
-        self.lm.save(self._past(slot), 0)
-        self.length[slot] = len(tokens)
+        self._save(slot)
         return logits
 
     def read(self, slot, tokens, wanted):
@@ -90,8 +86,7 @@ class Slots:
         else:
             parts = [tokens[:-1], tokens[-1:]] if wanted else [tokens]
             logits = [self.lm.read(part) for part in parts if part]
-        self.lm.save(self._past(slot), self.length[slot])
-        self.length[slot] = self.lm.length
+        self._save(slot)
         return np.stack(logits)[-wanted:] if wanted else None
 
     def step(self, slots, tokens):
@@ -119,20 +114,38 @@ class Slots:
 
     def _keep(self, slots):
         """Add what a step gave to the past, in the window and for whatever is planned next."""
-        n_ctx, places, kept = self.hparams.n_ctx, [], []
+        self._make_room(max(self.length[slot] for slot in slots) + 1)
+        places, kept = [], []
         for slot in slots:
             length = self.length[slot]
             places += [place for *_, place in self._parts(slot, length, length + 1)]
-            kept.append(slot * n_ctx + length)
+            kept.append(slot * self._room + length)
             self.length[slot] = self._there[slot] = length + 1
         for name in self.graph.past:
             new = self.graph.results[f'new_{name}']()[:, : len(slots)]  # [heads, n, features]
             self.graph.memory[name]()[:, places] = new
             self._kept[name][:, kept] = new
 
-    def _past(self, slot):  # {name: [heads, n_ctx, features]}
-        n_ctx = self.hparams.n_ctx
-        return {name: kept[:, slot * n_ctx :][:, :n_ctx] for name, kept in self._kept.items()}
+    def _save(self, slot):
+        """Keep what `lm` has read for a slot."""
+        self._make_room(self.lm.length)
+        self.lm.save(self._past(slot), self.length[slot])
+        self.length[slot] = self.lm.length
+
+    def _past(self, slot):  # {name: [heads, tokens, features]}
+        room = self._room
+        return {name: kept[:, slot * room :][:, :room] for name, kept in self._kept.items()}
+
+    def _make_room(self, length):
+        """Have room for so many tokens of each slot: not for a whole window before it is needed."""
+        if length <= self._room:
+            return
+        before, self._room = self._room, min(max(length, 2 * self._room), self.hparams.n_ctx)
+        for name, (heads, features) in self.graph.past.items():
+            new = np.empty([heads, self.rows, self._room, features], np.float32)
+            if before:
+                new[:, :, :before] = self._kept[name].reshape(heads, self.rows, before, features)
+            self._kept[name] = new.reshape(heads, -1, features)
 
     def _parts(self, slot, begin, end):
         """(begin, end, where in the window) of the tokens `begin` to `end`, a page at a time."""
