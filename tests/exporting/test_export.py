@@ -122,7 +122,7 @@ def test_two_exports_of_one_file_do_not_meet(models_dir, format, name):
         (['export', '--format', 'onnx'], "invalid choice: 'onnx'"),
         (['export', '--dtype', 'int4'], "invalid choice: 'int4'"),
         (['export', '--format', 'savedmodel', '--dtype', 'int8'], 'savedmodel is float32'),
-        (['exprot'], "no command 'exprot'. Type: python -m src COMMAND; COMMAND is check_"),
+        (['exprot'], "no command 'exprot'. Type: python -m src COMMAND; COMMAND is attention_"),
         ([], "no command ''"),
     ],
 )
