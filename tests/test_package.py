@@ -117,3 +117,13 @@ def test_gpt_2_simple_is_there_too(typed):
 def test_importing_it_prints_nothing_and_loads_no_tensorflow(typed):
     code = 'import gpt2, sys; assert "tensorflow" not in sys.modules; print(gpt2.__version__)'
     assert typed('-W', 'error', '-c', code) == f'{src.__version__}\n'
+
+
+def test_no_message_tells_to_install_somebody_elses_package():
+    pyproject = (ROOT / 'pyproject.toml').read_text('utf-8')
+    extras = re.findall(r'^optional-dependencies\.(\w+)', pyproject, re.MULTILINE)
+    known = ['ai-edge-litert', *(f'".[{extra}]"' for extra in extras)]
+    known += [f'-r {path.name}' for path in ROOT.glob('requirements*.txt')]
+    for path in (ROOT / 'src').rglob('*.py'):
+        told = re.findall(r"pip install ([^'\n]*)'", path.read_text('utf-8'))
+        assert set(told) <= set(known), path

@@ -15,7 +15,7 @@ from .. import encoder
 from ..command_line import invocation
 from . import portable, vocabularies
 
-INSTALLATION = 'pip install "gpt2[convert]"'
+INSTALLATION = 'pip install ".[convert]"'
 if invocation.PACKAGE == 'src':  # a checkout, which knows the versions
     INSTALLATION = 'pip install -r requirements-convert.txt'
 
