@@ -7,7 +7,7 @@ from .command_line import flags, invocation, names
 
 # {command: (the module whose main() reads the rest of the command line, what --help says of it)}
 COMMANDS = {
-    'download': ('model_files.download', "download OpenAI's models"),
+    'download': ('converting.download_model', "download OpenAI's models"),
     'encode': ('encoding.encode', 'encode text once, to train on it often'),
     'train': ('training.train', 'fine-tune a model on text'),
     'sample': ('generate_unconditional_samples', 'print samples'),

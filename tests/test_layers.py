@@ -26,7 +26,7 @@ ORDER = """
     sample
     accumulate
     memory_saving_gradients
-    model_files: model_directory download rotation bundle checkpoint architecture
+    model_files: model_directory fetching download rotation bundle checkpoint architecture
     encoding: train_encoder encode
     gradients: dropout lora masks fused_loss lean_attention lean_block backpropagation small_model
         custom_gradients
@@ -40,7 +40,7 @@ ORDER = """
     serving: refused fields prompts completions cloud_run drawing pieces texts answers slots
         scheduler metrics exchange guard app serve
     converting: portable safetensors_files torch_files vocabularies model_card hugging_face
-        nano_gpt gguf_files openai convert
+        nano_gpt gguf_files openai convert download_model
     inside: every_layer embeddings contents attention_view
     api: notebook language_model commands
     simple: session downloading datasets finetuning generating drive command_line
@@ -60,8 +60,9 @@ WITHOUT_TENSORFLOW = """
     sampling.sample_config sampling.litert sampling.litert_slots sampling.sample_numpy
     sampling.backends sampling.generation evaluation.cloze evaluation.suffix_automaton
     evaluation.check_overlap evaluation.evaluate training.train_config training.train
-    exporting.export converting.convert inside.attention_view serving.scheduler serving.app
-    serving.serve simple interactive_conditional_samples generate_unconditional_samples __main__
+    exporting.export converting.convert converting.download_model inside.attention_view
+    serving.scheduler serving.app serving.serve
+    simple interactive_conditional_samples generate_unconditional_samples __main__
 """.split()
 
 

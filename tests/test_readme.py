@@ -18,13 +18,12 @@ from documents import PAGES, README, blocks, commands, typed
 
 from src import __main__, generate_unconditional_samples
 from src.command_line import flags
-from src.converting import convert
+from src.converting import convert, download_model
 from src.encoding import encode, train_encoder
 from src.evaluation import check_overlap, evaluate
 from src.exporting import export
 from src.gradients import small_model
 from src.inside import attention_view
-from src.model_files import download
 from src.sampling import sample_config
 from src.serving import serve
 from src.simple import command_line
@@ -58,7 +57,7 @@ def test_all_commands_in_their_order(place, monkeypatch):
     for command in dict.fromkeys(of_all):  # once, where two pages have the same
         script, *arguments = shlex.split(command)
         if script == 'download_model.py':  # needs OpenAI's server; test_download.py has ours
-            flags.parse(download.DownloadConfig, arguments)
+            flags.parse(download_model.DownloadConfig, arguments)
         else:
             typed(monkeypatch, command, *MORE.get(script, []))
 
@@ -109,7 +108,7 @@ def test_all_make_targets_are_there():
 
 def test_all_flags_are_there():
     configs = (
-        download.DownloadConfig,
+        download_model.DownloadConfig,
         encode.EncodeConfig,
         train_config.TrainConfig,
         export.ExportConfig,

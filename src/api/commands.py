@@ -8,8 +8,9 @@ import dataclasses
 import os
 
 from ..command_line import flags, quiet
+from ..converting import download_model
 from ..encoding import encode
-from ..model_files import download as server
+from ..model_files import download as openais
 from ..model_files import model_directory
 from ..sampling import generation
 from ..training import run_directory, train_config
@@ -25,8 +26,8 @@ def download(model_name: str, models_dir: str = 'models') -> str:
         ValueError: this cannot be the name of a model.
         OSError: the server does not have it, or it cannot be written.
     """
-    server.DownloadConfig(names=[model_name])  # refuses what is no name
-    server.download(model_name, models_dir, server.BASE_URL)
+    download_model.DownloadConfig([model_name])  # refuses what is no name
+    openais.download(model_name, models_dir, openais.BASE_URL)
     return os.path.join(models_dir, model_name)
 
 

@@ -10,4 +10,5 @@ nano_gpt            nanoGPT's checkpoints
 gguf_files          the files of llama.cpp and ollama
 openai              the directories that all other rooms know
 convert             the command
+download_model      the command that fetches models
 """

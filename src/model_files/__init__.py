@@ -1,5 +1,6 @@
 """Models on disk, in the files of OpenAI and of Shepperd.
 
+fetching          a file over HTTP
 download          OpenAI's server to a model directory
 model_directory   which directory a name means, and which of its checkpoints is the latest
 bundle            whether a checkpoint's index may be read

@@ -3,7 +3,7 @@
 import os
 
 from ..api import commands
-from ..model_files import download
+from ..model_files import download, fetching
 
 
 def download_gpt2(model_dir='models', model_name='124M'):
@@ -25,4 +25,4 @@ def is_gpt2_downloaded(model_dir='models', model_name='124M'):
 def download_file_with_progress(url_base, sub_dir, model_name, file_name):
     """Fetch one file, url_base/models/model_name/file_name, into the folder `sub_dir`."""
     url = f'{url_base.rstrip("/")}/models/{model_name}/{file_name}'
-    download.fetch(url, os.path.join(sub_dir, file_name))
+    fetching.fetch(url, os.path.join(sub_dir, file_name), download.most(file_name))

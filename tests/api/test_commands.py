@@ -12,7 +12,7 @@ import pytest
 from conftest import GOLDEN, ROOT
 
 import src as gpt2
-from src.model_files import download
+from src.model_files import download, fetching
 
 QUICK = {'seq_length': 16, 'sample_every': 0, 'memory_saving_gradients': True}
 
@@ -24,7 +24,7 @@ def server(tmp_path, monkeypatch):
     shutil.copytree(GOLDEN / 'openai_checkpoint', folder)
     monkeypatch.setattr(download, 'SHA256', {})
     monkeypatch.setattr(download, 'DATA_SIZES', {})
-    monkeypatch.setattr(download, 'WAITS', ())
+    monkeypatch.setattr(fetching, 'WAITS', ())
     monkeypatch.delenv('http_proxy', raising=False)
     handler = functools.partial(
         http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / 'served')

@@ -1,89 +1,40 @@
 """download_model.py against a server on this machine that misbehaves as it is told."""
 
 import base64
-import collections
 import hashlib
-import http.server
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+import file_server
 import numpy as np
 import pytest
-import requests
 from conftest import ROOT
 
-from src.model_files import download
+from src.model_files import download, fetching
 
-DATA, CHUNK = download.DATA, download.CHUNK
+DATA, CHUNK = download.DATA, fetching.CHUNK
 FILES = {  # of a model that is not OpenAI's, so that nothing is known of it beforehand
     name: np.random.default_rng(number).bytes(300_000 if name == DATA else 5000)
     for number, name in enumerate(download.FILES)
 }
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves server.files, with server.faults: {file: [what goes wrong in each request, …]}."""
-
-    def do_GET(self):
-        name = self.path.rpartition('/')[2]
-        self.server.asked.append((self.path, self.headers.get('Range')))
-        faults = self.server.faults.get(name, [])
-        fault = faults.pop(0) if faults else {}
-        content = self.server.files.get(self.path.removeprefix('/gpt-2/models/'))
-        if content is None or 'status' in fault:
-            return self.send_error(fault.get('status', 404))
-        etag = fault.get('etag', '"1"')
-        body, status = content, 200
-        asked = re.match(r'bytes=(\d+)-', self.headers.get('Range') or '')
-        if asked and self.headers.get('If-Range') == etag and not fault.get('ignore range'):
-            start = int(asked[1])
-            body, status = content[start:], 206
-        body = fault.get('body', body)
-        self.send_response(status)
-        if not fault.get('no length'):
-            self.send_header('Content-Length', fault.get('length', str(len(body))))
-        if status == 206:
-            self.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}')
-        if etag:
-            self.send_header('ETag', etag)
-        if 'md5' in fault:
-            self.send_header('Content-MD5', fault['md5'])
-        self.end_headers()
-        sent = body[: fault.get('cut', len(body))]
-        self.server.sent[name] += len(sent)
-        self.wfile.write(sent)
-        if 'hang' in fault:
-            self.wfile.flush()
-            fault['hang'].wait(20)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+    with file_server.serving('/gpt-2/models/') as server:
         server.files = {f'mine/{name}': content for name, content in FILES.items()}
-        server.faults = {}
-        server.asked = []
-        server.sent = collections.Counter()
-        server.url = f'http://127.0.0.1:{server.server_port}/gpt-2/'
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+        server.url = f'{server.origin}/gpt-2/'
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def get(server, tmp_path, monkeypatch):
     """Download a model in this process, without waiting; gives the directory."""
-    monkeypatch.setattr(download, 'WAITS', (0, 0, 0))
+    monkeypatch.setattr(fetching, 'WAITS', (0, 0, 0))
     monkeypatch.delenv('http_proxy', raising=False)
 
     def get(name='mine'):
@@ -257,7 +208,7 @@ def test_a_name_is_the_name_of_a_folder(tmp_path, name):
 
 
 def test_no_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, 'WAITS', ())
+    monkeypatch.setattr(fetching, 'WAITS', ())
     with pytest.raises(OSError, match='http://127.0.0.1:9/.* cannot be reached') as error:
         download.download('mine', str(tmp_path), 'http://127.0.0.1:9')
     assert '\n' not in str(error.value)
@@ -319,18 +270,3 @@ def test_an_endless_file_of_an_unknown_model_ends(
     with pytest.raises(OSError, match=complaint):
         get()
     assert not list(tmp_path.glob('models/mine/encoder.json*'))
-
-
-def test_certificates_and_proxies_are_named(server, get, monkeypatch):
-    monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')
-    monkeypatch.delenv('no_proxy', raising=False)
-    monkeypatch.delenv('NO_PROXY', raising=False)
-    with pytest.raises(OSError, match='the proxy that https_proxy or http_proxy names fails: .+'):
-        get()
-
-    def refused(*_, **__):
-        raise requests.exceptions.SSLError('certificate verify failed: self-signed certificate')
-
-    monkeypatch.setattr(requests, 'get', refused)
-    with pytest.raises(OSError, match='certificate of the server is refused: certificate verify'):
-        get()

@@ -3,7 +3,7 @@
 import pytest
 from conftest import GOLDEN
 
-from src.model_files import download
+from src.model_files import download, fetching
 from src.simple import downloading
 
 
@@ -19,7 +19,7 @@ def test_a_model_is_there_when_all_its_files_are(models_dir):
 
 def test_what_is_fetched_and_from_where(tmp_path, monkeypatch):
     fetched = []
-    monkeypatch.setattr(download, 'fetch', lambda url, path, *_: fetched.append((url, str(path))))
+    monkeypatch.setattr(fetching, 'fetch', lambda url, path, *_: fetched.append((url, str(path))))
     base = download.BASE_URL.rstrip('/')
     models_dir = str(tmp_path / 'models')
     downloading.download_gpt2(models_dir, '355M')
