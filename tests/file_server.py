@@ -14,6 +14,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name = self.path.rpartition('/')[2]
         self.server.tokens.append(self.headers.get('Authorization'))
         self.server.asked.append((self.path, self.headers.get('Range')))
+        if self.server.token and self.headers.get('Authorization') != f'Bearer {self.server.token}':
+            return self.send_error(401)
         faults = self.server.faults.get(name, [])
         fault = faults.pop(0) if faults else {}
         content = self.server.files.get(self.path.removeprefix(self.server.root))
@@ -54,9 +56,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(root='/', handler=Handler):
-    """The server of `files`, {path behind the root: content}; asked has what was asked for."""
+    """The server of `files`, {path behind the root: content}, for those who have its token.
+
+    asked and tokens have what was asked for, and with what Authorization.
+    """
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        server.root, server.files, server.faults = root, {}, {}
+        server.root, server.files, server.faults, server.token = root, {}, {}, None
         server.asked, server.tokens, server.sent = [], [], collections.Counter()
         server.origin = f'http://127.0.0.1:{server.server_port}'
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -40,7 +40,7 @@ ORDER = """
     serving: refused fields prompts completions cloud_run drawing pieces texts answers slots
         scheduler metrics exchange guard app serve
     converting: portable safetensors_files torch_files vocabularies model_card hugging_face
-        nano_gpt gguf_files openai convert download_model
+        nano_gpt gguf_files openai convert hub download_model
     inside: every_layer embeddings contents attention_view
     api: notebook language_model commands
     simple: session downloading datasets finetuning generating drive command_line
@@ -60,8 +60,8 @@ WITHOUT_TENSORFLOW = """
     sampling.sample_config sampling.litert sampling.litert_slots sampling.sample_numpy
     sampling.backends sampling.generation evaluation.cloze evaluation.suffix_automaton
     evaluation.check_overlap evaluation.evaluate training.train_config training.train
-    exporting.export converting.convert converting.download_model inside.attention_view
-    serving.scheduler serving.app serving.serve
+    exporting.export converting.convert converting.hub converting.download_model
+    inside.attention_view serving.scheduler serving.app serving.serve
     simple interactive_conditional_samples generate_unconditional_samples __main__
 """.split()
 

@@ -17,18 +17,23 @@ from ..training import run_directory, train_config
 from .language_model import LanguageModel
 
 
-def download(model_name: str, models_dir: str = 'models') -> str:
+def download(
+    model_name: str, models_dir: str = 'models', source: str = download_model.OPENAI
+) -> str:
     """Fetch OpenAI's model of that name, with a bar on stderr; returns its directory.
 
     What is there already, and whole, is left as it is; what was cut off goes on where it ended.
 
+    Args:
+        source: openai, or huggingface, where model_name may also be any OWNER/NAME that is a
+            GPT-2; its directory is models_dir/NAME.
+
     Raises:
-        ValueError: this cannot be the name of a model.
+        ValueError: this cannot be the name of a model, or it is no GPT-2.
         OSError: the server does not have it, or it cannot be written.
     """
-    download_model.DownloadConfig([model_name])  # refuses what is no name
-    openais.download(model_name, models_dir, openais.BASE_URL)
-    return os.path.join(models_dir, model_name)
+    download_model.DownloadConfig([model_name], source)  # refuses what is no name
+    return download_model.download(model_name, models_dir, source, openais.BASE_URL)
 
 
 def encode_dataset(path: str, out: str, **options: object) -> None:

@@ -10,5 +10,6 @@ nano_gpt            nanoGPT's checkpoints
 gguf_files          the files of llama.cpp and ollama
 openai              the directories that all other rooms know
 convert             the command
-download_model      the command that fetches models
+hub                 Hugging Face's server to a model directory
+download_model      the command that fetches models, from there or from OpenAI
 """

@@ -126,7 +126,7 @@ def _weights(stack, directory):
         raise ValueError(_no_weights(directory))
     paths = [path]
     if not os.path.exists(path):
-        path, paths = index, _shards(directory, index)
+        path, paths = index, _parts(directory, index)
     readers = {}
     for each in paths:
         found = (_of_safetensors if each.endswith('.safetensors') else _of_torch)(stack, each)
@@ -147,11 +147,17 @@ def _no_weights(directory):
 OTHER_WEIGHTS = (('tf', 'h5'), ('flax', 'msgpack'))
 
 
-def _shards(directory, index):
+def parts_in(index):
+    """The files of weights that an index names. Raises ValueError where it is damaged."""
     names = vocabularies.object_in(index).get('weight_map')
     names = sorted(set(map(str, names.values()))) if isinstance(names, dict) else []
     if not names or any(name != os.path.basename(name) for name in names):
         raise ValueError(f'{index} is damaged: it should have a weight_map, with names of files')
+    return names
+
+
+def _parts(directory, index):
+    names = parts_in(index)
     for name in names:
         if not os.path.exists(os.path.join(directory, name)):
             raise ValueError(f'{index} names {name}, and there is no such file beside it')

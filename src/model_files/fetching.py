@@ -128,7 +128,7 @@ def of_tls(url, cause):
     if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return CutOff(f'{url} cannot be reached, or was cut off')
     reason = getattr(cause, 'reason', None) or cause
-    return ServerError(f'{url}: no encrypted connection to the server: {first_line(reason)}')
+    return CutOff(f'{url}: no encrypted connection to the server: {first_line(reason)}')
 
 
 def of_proxy(url, cause):
@@ -196,17 +196,19 @@ def receive(response, part, start, total, most):
     name = os.path.basename(part).removesuffix('.part')
     options = {'ncols': 100, 'unit': 'B', 'unit_scale': True}
     bar = tqdm.tqdm(desc=f'Fetching {name}', total=total, initial=start, **options)
-    with bar, open(part, 'r+b' if start else 'wb') as file:
-        file.seek(start)
-        for chunk in response.iter_content(CHUNK):
-            try:
+    try:
+        with bar, open(part, 'r+b' if start else 'wb') as file:
+            file.seek(start)
+            for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
                 file.flush()
-            except OSError as error:
-                raise OSError(f'{part} cannot be written: {error.strerror}') from None
-            bar.update(len(chunk))
-            if file.tell() > most:
-                break
+                bar.update(len(chunk))
+                if file.tell() > most:
+                    break
+    except OSError as error:
+        if isinstance(error, requests.RequestException):
+            raise
+        raise OSError(f'{part} cannot be written: {error.strerror}') from None
     if size_of(part) > most:
         forget(part)
         raise ServerError(f'{response.url} has more than {most} bytes; nothing of it was kept')
