@@ -8,6 +8,10 @@ import io
 import pickle
 import pickletools
 
+from ..command_line import escaping
+
+LARGEST = 2**24  # bytes: of all Unicode, a meta.pkl has a fifth of it
+
 
 def load(file, path, known=(), persistent_load=None):
     """The object of the next pickle in an open file, whose place is behind it then.
@@ -20,16 +24,18 @@ def load(file, path, known=(), persistent_load=None):
     Raises ValueError: it names something else, or it is damaged, or no pickle.
     """
     start = file.tell()
+    pickled = io.BytesIO(file.read(LARGEST))  # whatever sizes it tells
     try:
-        for opcode, argument, place in pickletools.genops(file):
+        for opcode, argument, place in pickletools.genops(pickled):
             if 'PUT' in opcode.name and argument > place:  # would make room for as many objects
                 raise ValueError('it remembers more than it has')
-        size = file.tell() - start
-        file.seek(start)
-        return _Unpickler(io.BytesIO(file.read(size)), dict(known), persistent_load).load()
+        file.seek(start + pickled.tell())
+        pickled.seek(0)
+        return _Unpickler(pickled, dict(known), persistent_load).load()
     except Named as error:
+        name = escaping.told(str(error))
         raise ValueError(
-            f'{path} is a pickle that would run {error}, and is not read: it may be anything'
+            f'{path} is a pickle that would run {name}, and is not read: it may be anything'
         ) from None
     except Exception as error:  # what is damaged may raise nearly anything
         raise ValueError(f'{path} is damaged, or no such file: {error!r:.200}') from None

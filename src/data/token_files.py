@@ -19,6 +19,7 @@ import zipfile
 import numpy as np
 
 from .. import encoder
+from ..command_line import escaping
 from . import pickles, text_files, whole_files
 
 KINDS = ('.npz', '.npy', '.bin')
@@ -115,12 +116,13 @@ def require_vocabulary(path, enc):
         meta = pickles.load(file, path)
     ids = meta.get('stoi') if isinstance(meta, dict) else None
     for character, number in ids.items() if isinstance(ids, dict) else ():
-        here = enc.encoder.get(encoder.spelled(str(character)))
+        text = encoder.without_surrogates(str(character))
+        here = enc.encoder.get(encoder.spelled(text))
         if here != number:
+            character, number = escaping.told(repr(character)), escaping.told(number)
             raise ValueError(
-                f'{text_files.shown(path)} is of another vocabulary than the model: '
-                f'{character!r} is {number} there, and {here} here. Take a model with that '
-                'vocabulary, or the text'
+                f'{text_files.shown(path)} is of another vocabulary than the model: {character} is '
+                f'{number} there, and {here} here. Take a model with that vocabulary, or the text'
             )
 
 

@@ -25,3 +25,19 @@ def test_files_and_pipes_get_the_text_as_it_is(monkeypatch, terminal):
     stdout.isatty = lambda: terminal
     monkeypatch.setattr('sys.stdout', stdout)
     assert escaping.shown('\x1b[2J') == (r'\x1b[2J' if terminal else '\x1b[2J')
+
+
+@pytest.mark.parametrize(
+    'value, said',
+    [
+        ('a name', 'a name'),
+        ('\x1b[2J\n\t\u2028\ud800 é 大', r'\x1b[2J\n\t\u2028\ud800 é 大'),
+        ('x' * 999, 'x' * 99),
+        (1.5, '1.5'),
+        ([[[[[[[[['deep']]]]]]]]], '[[[[[[[...]]]]]]]'),
+        ([1] * 999, '[1, 1, 1, 1, 1, 1, ...]'),
+    ],
+)
+def test_what_files_say_is_one_short_line(value, said):
+    assert escaping.told(value) == said
+    assert escaping.told(10**9999) == 'a huge number'  # which Python does not write

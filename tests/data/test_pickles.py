@@ -4,6 +4,7 @@ import collections
 import io
 import os
 import pickle
+import tracemalloc
 
 import pytest
 
@@ -74,3 +75,26 @@ def test_every_damaged_byte():
                 pickles.load(io.BytesIO(damaged), 'a.pkl')
             except ValueError as error:
                 assert 'a.pkl is ' in str(error)
+
+
+@pytest.mark.parametrize('told', [b'\x8e' + (2**29).to_bytes(8, 'little'), b'(' + b'N' * 2**16])
+def test_whatever_sizes_are_told_no_more_is_read_than_a_pickle_has(tmp_path, monkeypatch, told):
+    monkeypatch.setattr(pickles, 'LARGEST', 2**16)
+    path = tmp_path / 'a.pkl'
+    path.write_bytes(b'\x80\x04' + told)
+    with open(path, 'r+b') as file:
+        file.truncate(2**30)  # zeros, of which none is written
+        file.seek(0)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match='^a.pkl is damaged'):
+                pickles.load(file, 'a.pkl')
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_name_gives_a_terminal_no_orders():
+    file = io.BytesIO(b'\x80\x02c\x1b[2J\nx\n.')
+    with pytest.raises(ValueError, match=r'would run \\x1b\[2J\.x, and'):
+        pickles.load(file, 'a.pkl')

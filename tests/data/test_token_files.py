@@ -1,9 +1,13 @@
 """Files of tokens: what is written is read, and what cannot be tokens is told."""
 
+import functools
 import io
 import os
+import shutil
+import types
 import zipfile
 
+import damage
 import numpy as np
 import pytest
 from conftest import GOLDEN, ROOT
@@ -317,3 +321,17 @@ def test_what_a_bin_cannot_hold_is_told(tmp_path, number):
     with pytest.raises(ValueError, match='A .bin has ids of 16 bits, up to 65535, and these go'):
         token_files.write(str(tmp_path / 'x.bin'), [(0, np.array([number], np.int32))])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_of_a_bin_is_told_or_gives_other_tokens(tmp_path, characters):
+    for name in ('val.bin', 'meta.pkl'):
+        shutil.copy(GOLDEN / 'other_programs' / 'nanogpt' / name, tmp_path)
+    path = tmp_path / 'val.bin'
+    whole = path.read_bytes()
+    progress = types.SimpleNamespace(update=lambda count: None)
+    versions = [*damage.flipped(whole, 3), *damage.cut(whole)]
+    read = functools.partial(token_files.read, str(path), characters, progress)
+    found = damage.read_each(path, versions, lambda: [*read()])
+    assert 100 < len(found) < len(versions) - 100
+    tokens = np.concatenate([chunk for _, chunks in found for chunk in chunks])
+    assert tokens.max() <= max(characters.decoder)
