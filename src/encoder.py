@@ -22,6 +22,7 @@ import regex as re
 import tiktoken
 
 END_OF_TEXT = '<|endoftext|>'
+LARGEST = 2**25  # characters in a file; OpenAI's have 1,042,301 and 456,318
 CACHE_SIZE = 2**16  # words, 12 MB; demo/shakespeare.txt has 15,057 different ones
 LONGEST_CACHED = 100  # characters; what is longer hardly comes twice
 
@@ -197,10 +198,8 @@ class Encoder:
         try:
             text = ''.join([self.decoder[token] for token in tokens])
         except KeyError as error:
-            raise ValueError(
-                f'There is no token {error}; the vocabulary has {len(self.decoder)}, '
-                f'{min(self.decoder)} to {max(self.decoder)}'
-            ) from None
+            known = f'{len(self.decoder)}, {min(self.decoder)} to {max(self.decoder)}'
+            raise ValueError(f'There is no token {error}; the vocabulary has {known}') from None
         known = self.byte_decoder  # but somebody's own token may have other characters
         byte = {c: bytes([known[c]]) if c in known else c.encode(errors='replace') for c in {*text}}
         decoder = codecs.getincrementaldecoder('utf-8')(self.errors)
@@ -254,21 +253,23 @@ def without_surrogates(text):
 
 
 def get_encoder(model_name, models_dir='models'):
-    """The Encoder of `models_dir/model_name`.
-
-    Raises:
-        OSError: encoder.json or vocab.bpe cannot be read.
-        ValueError: what is in them is not a vocabulary; the message names the file.
-    """
+    """The Encoder of `models_dir/model_name`. Raises OSError, or ValueError that names the file."""
     directory = os.path.join(models_dir, model_name)
     encoder = _read_encoder(os.path.join(directory, 'encoder.json'))
     return Encoder(encoder, _read_merges(os.path.join(directory, 'vocab.bpe')))
 
 
+def text_of(path):
+    """What is in a file. Raises ValueError: it is not UTF-8, or larger than any vocabulary."""
+    with open(path, encoding='utf-8-sig') as file:  # a mark at the beginning is not JSON
+        if len(text := file.read(LARGEST + 1)) <= LARGEST:
+            return text
+    raise ValueError(f'it has more than {LARGEST:,} characters')
+
+
 def _read_encoder(path):
     try:
-        with open(path, encoding='utf-8-sig') as file:  # a mark at the beginning is not JSON
-            encoder = json.load(file)
+        encoder = json.loads(text_of(path))
     except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8, or nested too deeply
         raise ValueError(f'{path} is not a vocabulary: {error}') from None
     require_ids(path, encoder)
@@ -289,9 +290,8 @@ def require_ids(path, encoder):
 
 def _read_merges(path):
     try:
-        with open(path, encoding='utf-8') as file:
-            _, *lines = file.read().split('\n')  # the first names the version
-    except UnicodeDecodeError as error:
+        _, *lines = text_of(path).split('\n')  # the first names the version
+    except ValueError as error:
         raise ValueError(f'{path} is not a list of merges: {error}') from None
     merges = [tuple(line.split()) for line in lines]
     for number, pair in enumerate(merges, 2):

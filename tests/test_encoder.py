@@ -354,6 +354,19 @@ def test_vocabularies_that_cannot_be_are_refused(copied, content, complaint):
         encoder.get_encoder('copied', str(copied.parent))
 
 
+@pytest.mark.parametrize('name', ['vocab.bpe', 'encoder.json'])
+def test_a_huge_file_is_refused_before_it_is_read(copied, name):
+    with open(copied / name, 'r+b') as file:
+        file.truncate(10**9)  # zeros, of which none is written
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f'{name} is not .*: it has more than 33,554,432 char'):
+            encoder.get_encoder('copied', str(copied.parent))
+        assert tracemalloc.get_traced_memory()[1] < 2**28
+    finally:
+        tracemalloc.stop()
+
+
 def test_characters_that_stand_for_no_byte_are_themselves():
     enc = encoder.Encoder({'a': 0, '東 <b>': 1, '\ud800': 2}, [])
     assert enc.decode([0, 1, 0, 2]) == 'a東 <b>a?'

@@ -18,6 +18,8 @@ import tensorflow as tf
 from .. import model
 from . import bundle, rotation
 
+SMALL = 2**16  # characters: of hparams.json and counter no more is looked at
+
 
 def read_hparams(directory):
     """The HParams of hparams.json. Raises ValueError where it is not what model.HParams takes."""
@@ -25,7 +27,7 @@ def read_hparams(directory):
     hparams = model.default_hparams()
     try:
         with open(path, encoding='utf-8') as file:
-            hparams.override_from_dict(json.load(file))
+            hparams.override_from_dict(json.loads(file.read(SMALL)))
     except (ValueError, AttributeError, RecursionError) as error:  # JSONDecodeError among them
         raise ValueError(f'{path} does not describe a model: {error}') from None
     if not hparams.n_vocab:
@@ -41,7 +43,7 @@ def counter_of(prefix):
     if not os.path.exists(path):
         return 0
     with open(path, encoding='utf-8', errors='replace') as file:
-        text = file.read().strip()
+        text = file.read(SMALL).strip()
     if not re.fullmatch(r'[0-9]{1,18}', text):
         raise ValueError(f'{path} holds {text[:40]!r}; it should be the number of a step')
     return int(text)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -301,3 +302,19 @@ def test_killed_at_any_moment_the_last_complete_checkpoint_is_restored(tmp_path,
     saver.stdout.close()
     save(tmp_path / 'run', counter + 1000, model_dir)
     assert not list((tmp_path / 'run').glob('saving-*'))
+
+
+def test_of_a_huge_file_no_more_is_read_than_the_file_would_have(tmp_path):
+    for name in ('hparams.json', 'counter'):
+        with open(tmp_path / name, 'wb') as file:
+            file.truncate(10**9)  # zeros, of which none is written
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match='hparams.json does not describe a model'):
+            checkpoint.read_hparams(str(tmp_path))
+        with pytest.raises(ValueError, match='counter holds .* should be the number of a step'):
+            checkpoint.counter_of(str(tmp_path / 'model'))
+        assert model_directory.sizes(str(tmp_path)) == {}
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
