@@ -34,7 +34,7 @@ class HParams:
             if name not in self.__dict__:
                 raise ValueError(f'there is no size {name!r}; there are {", ".join(self.__dict__)}')
             if type(value) is not int or value < 1:
-                raise ValueError(f'{name} is {value!r}; it must be a whole number above 0')
+                raise ValueError(f'{name} is {value!r:.99}; it must be a whole number above 0')
             setattr(self, name, value)
         if self.n_embd % self.n_head:
             raise ValueError(f'n_embd {self.n_embd} is not a multiple of n_head {self.n_head}')

@@ -6,13 +6,14 @@ that rows which are no multiple of 32 long are float16, as llama.cpp's converter
 """
 
 import hashlib
+import math
 import os
 import re
 
 import numpy as np
 
 from .. import encoder
-from ..command_line import invocation
+from ..command_line import escaping, invocation
 from . import portable, vocabularies
 
 INSTALLATION = 'pip install ".[convert]"'
@@ -30,6 +31,8 @@ NAMES = {
     'attn/c_attn': 'attn_qkv', 'attn/c_proj': 'attn_output', 'ln_2': 'ffn_norm',
     'mlp/c_fc': 'ffn_up', 'mlp/c_proj': 'ffn_down',
 }  # fmt: skip
+COST = 64  # bytes, as which each number and text counts that describes a model; all together
+LARGEST_DESCRIPTION = 2**26  # has no more. OpenAI's vocabulary takes 18 MB
 ROWS = 4096  # that are quantized at once
 
 
@@ -125,7 +128,7 @@ def opened(path):
     import gguf
 
     try:
-        reader = gguf.GGUFReader(path)
+        reader = _reader(gguf, path)
         fields = {name: field.contents() for name, field in reader.fields.items()}
         tensors = {tensor.name: tensor for tensor in reader.tensors}
     except Exception as error:  # a damaged one may raise nearly anything
@@ -136,10 +139,11 @@ def opened(path):
         (f'{TOKENIZER}.pre', ('gpt-2', None)),
     ):
         if fields.get(key) not in known:
-            raise ValueError(f'{path} has {key} {fields.get(key)}; it must be {known[0]}')
+            told = escaping.told(fields.get(key))
+            raise ValueError(f'{path} has {key} {told}; it must be {known[0]}')
     sizes = {name: fields.get(f'{ARCHITECTURE}.{key}') for name, key in SIZES.items()}
-    rows = tensors['token_embd.weight'].shape[-1] if 'token_embd.weight' in tensors else 0
-    hparams = portable.hparams_of(path, {**sizes, 'n_vocab': int(rows)})
+    shape = tensors['token_embd.weight'].shape if 'token_embd.weight' in tensors else ()
+    hparams = portable.hparams_of(path, {**sizes, 'n_vocab': int(shape[-1]) if len(shape) else 0})
     enc = _encoder_of(gguf, path, fields)
     head = tensors.pop('output.weight', None)
     portable.require_layers(path, tensors, hparams)
@@ -160,8 +164,28 @@ def opened(path):
         return array.T[None] if len(shapes[name]) == 3 else array
 
     return portable.Model(
-        path, hparams, enc, read, told=tuple(portable.rows_without_token(hparams, enc))
+        path, hparams, enc, read, told=tuple(portable.rows_without_token(path, hparams, enc))
     )
+
+
+def _reader(gguf, path):
+    """A GGUFReader that ends where sizes lie; its own would wait for what they say, and keep it."""
+
+    class Reader(gguf.GGUFReader):
+        room = LARGEST_DESCRIPTION
+
+        def _get(self, offset, dtype, count=1, *order, **named):
+            found = super()._get(offset, dtype, count, *order, **named)
+            self.room -= found.nbytes + COST
+            if len(found) < count or self.room < 0:
+                raise ValueError('a size in it is wrong')
+            return found
+
+        def _build_tensors(self, *described):  # which are described by then
+            self.room = math.inf
+            super()._build_tensors(*described)
+
+    return Reader(path)
 
 
 def _dequantized(gguf, path, tensor):
@@ -182,11 +206,15 @@ def _encoder_of(gguf, path, fields):
     if not isinstance(tokens, list):
         raise ValueError(f'{path} has no tokens; without these it cannot be converted')
     types = fields.get(f'{TOKENIZER}.token_type') or [gguf.TokenType.NORMAL] * len(tokens)
+    merges = merges or []
+    lists = isinstance(types, list) and isinstance(merges, list) and len(types) == len(tokens)
+    if not lists or not all(isinstance(text, str) for text in (*tokens, *merges)):
+        raise ValueError(f'{path} is damaged: it should list tokens, a type of each, and merges')
     ordinary, added = {}, {}
     for i, (token, kind) in enumerate(zip(tokens, types, strict=True)):
         if kind in (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED):
             added[token] = i
         elif kind != gguf.TokenType.UNUSED:
             ordinary[token] = i
-    pairs = [merge.split(' ') for merge in merges or []]
+    pairs = [merge.split(' ') for merge in merges]
     return vocabularies.encoder_of(path, ordinary, pairs, added)

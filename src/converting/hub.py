@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 
+from .. import encoder
 from ..command_line import quiet
 from ..data import whole_files
 from ..model_files import download as openais
@@ -125,10 +126,10 @@ def _fetch(server, repository, folder):
     weights = _weights(repository, files)
     beside = [name for name in (*_vocabulary(repository, files), *BESIDE) if name in files]
     for name in (CONFIG, *beside):
-        fetch(name, openais.LARGEST)
+        fetch(name, encoder.LARGEST)
     _require_gpt2(folder)
     if weights.endswith(INDEX):
-        fetch(weights, openais.LARGEST)
+        fetch(weights, encoder.LARGEST)
     for name in _parts(repository, folder, weights, files):
         fetch(name, openais.LARGEST_DATA)
 
@@ -141,7 +142,7 @@ def _listing(server, repository, folder):
     path = os.path.join(folder, LISTING)
     address = f'api/models/{repository}?blobs=true'
     try:
-        server.fetch(address, path, openais.LARGEST)
+        server.fetch(address, path, encoder.LARGEST)
         told = vocabularies.object_in(path)
         files = {each['rfilename']: _of_file(each) for each in told['siblings']}
     except fetching.Absent as error:
@@ -199,7 +200,7 @@ def _require_gpt2(folder):
     path = os.path.join(folder, CONFIG)
     hparams = hugging_face.hparams_of(path, vocabularies.object_in(path))
     enc, _ = vocabularies.of_folder(folder)
-    portable.rows_without_token(hparams, enc)
+    portable.rows_without_token(folder, hparams, enc)
 
 
 def _parts(repository, folder, weights, files):

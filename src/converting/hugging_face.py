@@ -13,6 +13,7 @@ import os
 import numpy as np
 
 from .. import encoder
+from ..command_line import escaping
 from . import model_card, portable, safetensors_files, torch_files, vocabularies
 
 CONFIG = 'config.json'
@@ -38,7 +39,7 @@ def opened(directory, enc):
     config = vocabularies.object_in(path)
     hparams = hparams_of(path, config)
     enc, told = (enc, []) if enc else vocabularies.of_folder(directory)
-    told = [*told, *portable.rows_without_token(hparams, enc)]
+    told = [*told, *portable.rows_without_token(directory, hparams, enc)]
     with contextlib.ExitStack() as stack:
         weights, readers = _weights(stack, directory)
         portable.require_layers(weights, readers, hparams)
@@ -66,10 +67,12 @@ def hparams_of(path, config):
     """
     kind = config.get('model_type', 'gpt2' if 'n_embd' in config else None)
     if kind != 'gpt2':
+        kind = escaping.told(kind)
         raise ValueError(f'{path} has the model_type {kind}; only gpt2 can be converted')
     for name, value in FIXED.items():
         told = config.get(name, value)
         if told != value and not (name == 'activation_function' and told in TANH):
+            told = escaping.told(told)
             raise ValueError(f"{path} has {name} {told}; OpenAI's GPT-2 has {value}")
     sizes = {name: config[name] for name in ('n_embd', 'n_head', 'n_layer') if name in config}
     sizes['n_vocab'] = config.get('vocab_size', 50257)
@@ -77,6 +80,7 @@ def hparams_of(path, config):
     hparams = portable.hparams_of(path, sizes)
     inner, whole = config.get('n_inner'), 4 * hparams.n_embd
     if inner is not None and not (type(inner) is int and 0 < inner <= whole):
+        inner = escaping.told(inner)
         raise ValueError(f'{path} has n_inner {inner}; GPT-2 has 4 n_embd, which is {whole}')
     return hparams
 
@@ -160,6 +164,7 @@ def _parts(directory, index):
     names = parts_in(index)
     for name in names:
         if not os.path.exists(os.path.join(directory, name)):
+            name = escaping.told(name)
             raise ValueError(f'{index} names {name}, and there is no such file beside it')
     return [os.path.join(directory, name) for name in names]
 

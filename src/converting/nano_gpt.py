@@ -43,7 +43,7 @@ def opened(path, enc, models_dir):
         sizes = {name: args.get(theirs) for name, theirs in SIZES.items()}
         hparams = portable.hparams_of(path, sizes)
         enc = enc or _vocabulary(path, saved, hparams, models_dir)
-        portable.rows_without_token(hparams, enc)  # tokens without a row, though, are an error
+        portable.rows_without_token(path, hparams, enc)  # a token without a row is an error
         state = torch_files.state_of(path, saved['model'], read_tensor)
         readers = {_without_prefixes(name): reader for name, reader in state.items()}
         readers.pop('lm_head.weight', None)  # wte itself
@@ -65,6 +65,8 @@ def opened(path, enc, models_dir):
             return numbers().T[None] if len(shapes[name]) == 3 else numbers()
 
         counter = saved.get('iter_num') or 0
+        if type(counter) is not int or not 0 <= counter < 10**18:
+            raise ValueError(f'{path} has an iter_num that is no number of steps')
         known = (f'It was trained with nanoGPT for {counter:,} steps.',) if counter else ()
         yield portable.cut(portable.Model(path, hparams, enc, read, counter, (GELU,), known))
 

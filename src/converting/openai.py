@@ -24,7 +24,7 @@ def opened(directory, prefix):
     with checkpoint.reading(prefix, hparams) as read:
         yield portable.Model(
             directory, hparams, enc, lambda name: read(name).numpy(), counter,
-            told=tuple(portable.rows_without_token(hparams, enc)),
+            told=tuple(portable.rows_without_token(directory, hparams, enc)),
             known=tuple(_known(directory, counter)),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ import numpy as np
 import tqdm
 
 from .. import encoder, model
+from ..command_line import escaping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,11 @@ def transposed(shape):
     return shape[:0:-1] if len(shape) == 3 else shape
 
 
+def is_size(number):
+    """Whether a number of a file can be how many there are of something."""
+    return type(number) is int and 0 <= number < 2**63
+
+
 def is_buffer(name):
     """Whether a tensor is the mask of attention, which older versions of others save as well."""
     return bool(re.fullmatch(r'h\.\d+\.attn\.(masked_)?bias', name))
@@ -91,7 +97,8 @@ def require(path, found, expected):
                 f'{path}: {name} has shape {list(found[name])}; it should have {list(shape)}'
             )
     if others := sorted(found.keys() - expected.keys()):
-        raise ValueError(f'{path} has a tensor {others[0]}, for which GPT-2 has no place')
+        name = escaping.told(others[0])
+        raise ValueError(f'{path} has a tensor {name}, for which GPT-2 has no place')
 
 
 def size_of(shapes):
@@ -110,13 +117,15 @@ def weights(a_model, names):
             yield array
 
 
-def rows_without_token(hparams, enc):
+def rows_without_token(path, hparams, enc):
     """A sentence on the rows of wte that no token has, in a list; [] where there are none.
 
-    Raises ValueError: a token that has no row.
+    Raises ValueError, with the path: a token that has no row.
     """
     if (last := max(enc.decoder)) >= hparams.n_vocab:
-        raise ValueError(f'The vocabulary has ids up to {last}, and wte {hparams.n_vocab} rows')
+        raise ValueError(
+            f'{path}: the vocabulary has ids up to {last}, and wte {hparams.n_vocab} rows'
+        )
     without = hparams.n_vocab - len(enc.decoder)
     return [f'{without} rows of wte have no token'] if without else []
 

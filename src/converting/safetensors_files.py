@@ -12,10 +12,12 @@ import typing
 
 import numpy as np
 
+from ..command_line import escaping
 from . import portable
 
 DTYPES = {'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'BF16': 'bfloat16'}
-LONGEST_HEADER = 100_000_000  # bytes, as in the package
+LONGEST_HEADER = 2**25  # bytes; in the package 100,000,000, of which Python makes gigabytes
+AXES = 8  # of a tensor, at most
 
 
 class Tensor(typing.NamedTuple):
@@ -30,7 +32,7 @@ class Tensor(typing.NamedTuple):
     def read(self):  # -> float32 of that shape
         if self.dtype not in DTYPES:
             raise ValueError(
-                f'{self.path} has weights of the type {self.dtype}; those of GPT-2 '
+                f'{self.path} has weights of the type {escaping.told(self.dtype)}; those of GPT-2 '
                 f'are {", ".join(DTYPES)}'
             )
         with open(self.path, 'rb') as file:  # and not mapped: that would count as our memory
@@ -65,7 +67,7 @@ def tensors_of(path):
 
 def _tensor(path, start, described):
     dtype, shape, (begin, end) = (described[key] for key in ('dtype', 'shape', 'data_offsets'))
-    if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
+    if len(shape) > AXES or not all(map(portable.is_size, (*shape, begin, end))):
         raise ValueError('sizes are whole numbers')
     if dtype in DTYPES:  # of others nothing is read
         item = 2 if dtype == 'BF16' else np.dtype(DTYPES[dtype]).itemsize

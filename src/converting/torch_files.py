@@ -7,7 +7,7 @@ and the numbers behind them.
 
 import collections
 import contextlib
-import dataclasses
+import errno
 import io
 import math
 import os
@@ -26,6 +26,7 @@ DTYPES = {
     'Int': '<i4', 'Short': '<i2', 'Char': 'i1', 'Byte': 'u1', 'Bool': '?',
 }  # fmt: skip
 
+AXES = 8  # of a tensor, at most
 FLOATS = ('<f8', '<f4', '<f2', 'bfloat16')
 
 
@@ -41,8 +42,7 @@ class Storage(typing.NamedTuple):
         return 2 if self.dtype == 'bfloat16' else np.dtype(self.dtype).itemsize
 
 
-@dataclasses.dataclass(frozen=True)
-class Tensor:
+class Tensor(typing.NamedTuple):  # which a pickle cannot change after it was checked
     """A part of a storage, in the order of its strides."""
 
     storage: Storage
@@ -60,8 +60,10 @@ class Tensor:
 
 def _rebuild(storage, offset, shape, strides, *_):
     """What stands for a tensor. Raises ValueError where it does not lie in its storage."""
-    numbers = (storage.size, offset, *shape, *strides)
-    if any(type(number) is not int or number < 0 for number in numbers):
+    numbers = (offset, *shape, *strides)
+    if not isinstance(storage, Storage) or len(shape) != len(strides) or len(shape) > AXES:
+        raise ValueError('it has tensors of another kind')
+    if any(not portable.is_size(number) for number in numbers):
         raise ValueError('sizes are whole numbers')
     tensor = Tensor(storage, offset, tuple(shape), tuple(strides))
     if offset + tensor.span > storage.size or math.prod(shape) > tensor.span:
@@ -80,7 +82,7 @@ KNOWN = {
 
 def _storage(described):
     kind, dtype, key, _, size, *_ = described
-    if kind != 'storage' or dtype not in DTYPES.values():
+    if kind != 'storage' or dtype not in DTYPES.values() or not portable.is_size(size):
         raise ValueError(f'it has a {kind} of {dtype} outside of its pickle')
     return Storage(str(key), dtype, size)
 
@@ -135,13 +137,14 @@ def _of_archive(path, archive):
                 opened.seek(begin)
                 return opened.read(size)
         except Exception as error:  # what is damaged may raise nearly anything
-            if isinstance(error, OSError) and error.errno:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise
             raise ValueError(f'{path} is damaged: {error}') from None
 
-    if f'{root}byteorder' in members and record('byteorder') != b'little':
+    if f'{root}byteorder' in members and record('byteorder', size=9) != b'little':
         raise ValueError(f'{path} was written on a big-endian machine; only little-endian is read')
-    saved = pickles.load(io.BytesIO(record('data.pkl')), path, KNOWN, _storage)
+    pickled = io.BytesIO(record('data.pkl', size=pickles.LARGEST))
+    saved = pickles.load(pickled, path, KNOWN, _storage)
     return saved, lambda storage, *part: record(f'data/{storage.key}', *part)
 
 
@@ -160,7 +163,9 @@ def _of_pickles(path, file):
     places, place = {}, 0
     keys = pickles.load(file, path)
     place, end = file.tell(), os.fstat(file.fileno()).st_size
-    for key in keys:
+    if not isinstance(keys, list) or not storages.keys() <= {*map(str, keys)}:
+        raise ValueError(f'{path} is damaged: it should list where its numbers are')
+    for key in map(str, keys):
         places[key] = place + 8  # behind the size
         place += 8 + storages[key].size * storages[key].item if key in storages else end
     if place > end:

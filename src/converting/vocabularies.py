@@ -6,6 +6,7 @@ import json
 import os
 
 from .. import encoder
+from ..command_line import escaping
 from ..data import pickles
 from ..encoding import train_encoder
 from ..model_files import download
@@ -48,8 +49,7 @@ def of_folder(directory):
 def object_in(path):
     """The object in a file of JSON. Raises ValueError where there is none in it."""
     try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
+        content = json.loads(encoder.text_of(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} is damaged: {error}') from None
     if not isinstance(content, dict):
@@ -64,8 +64,10 @@ def _settings(directory, name):
 
 
 def _merges_of(path):
-    with open(path, encoding='utf-8') as file:
-        lines = file.read().split('\n')
+    try:
+        lines = encoder.text_of(path).split('\n')
+    except ValueError as error:
+        raise ValueError(f'{path} is damaged: {error}') from None
     return [line.split(' ') for line in lines if line.strip() and not line.startswith('#version')]
 
 
@@ -85,10 +87,8 @@ def _differences(directory):
     if settings.get('add_prefix_space'):
         told.append('Its tokenizer puts a space in front of a text; here, type that yourself')
     if settings.get('add_bos_token'):
-        told.append(
-            f'Its tokenizer puts {settings.get("bos_token") or "a token"} in front of a text; '
-            'here, type that yourself'
-        )
+        token = escaping.told(settings.get('bos_token') or 'a token')
+        told.append(f'Its tokenizer puts {token} in front of a text; here, type that yourself')
     return told
 
 
@@ -99,7 +99,7 @@ def _of_tokenizer(path, content, added):
         kind, parts = content['model'], content['model']['vocab']
         tokens = {token['content']: token['id'] for token in content.get('added_tokens') or []}
         told = _differences(directory) + [
-            f'{token["content"]!r} also takes the spaces around it there, and not here'
+            f'{token["content"]!r:.99} also takes the spaces around it there, and not here'
             for token in content.get('added_tokens') or []
             if token.get('lstrip') or token.get('rstrip')
         ]
@@ -108,7 +108,7 @@ def _of_tokenizer(path, content, added):
             return encoder_of(path, enc.encoder, [*enc.bpe_ranks], tokens), told
         _require_byte_pairs(path, content, kind)
         merges = [m.split(' ') if isinstance(m, str) else m for m in kind['merges']]
-    except (LookupError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, UnicodeEncodeError) as error:
         raise ValueError(f'{path} is damaged: {error!r:.200}') from None
     return encoder_of(path, parts, merges, {**added, **tokens}), told
 
@@ -129,6 +129,7 @@ def _require_byte_pairs(path, content, kind):
     }
     for what, has_it in odd.items():
         if has_it:
+            what = escaping.told(what)
             raise ValueError(f'{path} has {what}; GPT-2 has none, and its ids would be others')
 
 
@@ -137,11 +138,14 @@ def encoder_of(path, vocabulary, merges, added):
     if not isinstance(vocabulary, dict) or not vocabulary:
         raise ValueError(f'{path} is damaged: it should map tokens to ids')
     ids = dict(vocabulary)
+    if not all(isinstance(text, str) for text in (*ids, *added)):
+        raise ValueError(f'{path} is damaged: tokens should be text')
     for text, number in added.items():
-        if ids.get(text) == number:
+        if text in ids and ids[text] == number:
             del ids[text]
-        if ids.setdefault(encoder.spelled(text), number) != number:
-            raise ValueError(f'{path}: {text!r} is two tokens; here a text is one, or none')
+        spelled = encoder.spelled(encoder.without_surrogates(text))
+        if ids.setdefault(spelled, number) != number:
+            raise ValueError(f'{path}: {text!r:.99} is two tokens; here a text is one, or none')
     encoder.require_ids(path, ids)
     merges = [tuple(pair) if isinstance(pair, list | tuple) else () for pair in merges]
     if any(len(pair) != 2 or {*map(type, pair)} != {str} for pair in merges):
@@ -158,12 +162,16 @@ def of_meta(path):
     with open(path, 'rb') as file:
         meta = pickles.load(file, path)
     ids = meta.get('stoi') if isinstance(meta, dict) else None
-    known = isinstance(ids, dict) and all(isinstance(c, str) and len(c) == 1 for c in ids)
+    known = isinstance(ids, dict) and all(map(_is_character, ids))
     if not ids or not known:
         raise ValueError(f'{path} is no vocabulary of characters: it should have stoi, with ids')
-    enc = train_encoder.of_these(ids)
-    encoder.require_ids(path, enc.encoder)
-    return enc
+    encoder.require_ids(path, ids)
+    return train_encoder.of_these(ids)
+
+
+def _is_character(value):
+    is_one = isinstance(value, str) and len(value) == 1
+    return is_one and encoder.without_surrogates(value) == value
 
 
 def is_openais(enc):

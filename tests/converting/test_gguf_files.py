@@ -1,10 +1,17 @@
 """A .gguf, read by llama.cpp's own package, and there and back."""
 
+import contextlib
+import struct
+import tracemalloc
+
+import damage
 import gguf
 import numpy as np
 import pytest
 from conftest import GOLDEN
-from conversions import converted, weights
+from conversions import RECORDED, converted, every_weight, weights
+
+from src.converting import gguf_files
 
 OURS = str(GOLDEN / 'openai_checkpoint')
 
@@ -35,3 +42,83 @@ def test_there_and_back(tmp_path, dtype, atol):
     assert back.keys() == ours.keys()
     for name, value in ours.items():
         np.testing.assert_allclose(back[name], value, rtol=0, atol=atol, err_msg=name)
+
+
+def read(path):
+    return every_weight(contextlib.nullcontext(gguf_files.opened(str(path))))
+
+
+def test_damage_anywhere_is_told_or_harmless(tmp_path):
+    path = converted(OURS, tmp_path / 'x.gguf', dtype='q8_0')
+    whole = path.read_bytes()
+    begin = gguf.GGUFReader(str(path)).data_offset  # of the weights
+    versions = [(bit, data + whole[begin:]) for bit, data in damage.flipped(whole[:begin], 199)]
+    versions += [*damage.flipped(whole, 4999), *damage.cut(whole, 499)]
+    found = damage.read_each(path, versions, lambda: read(path))
+    assert 50 < len(found) < len(versions) - 100
+    assert {hparams.n_embd for _, hparams in found} == {24}
+
+
+def described(*values, arrays=0):
+    """The beginning of a .gguf: version, numbers of tensors and of values, and these."""
+    return b'GGUF' + struct.pack('<IQQ', 3, arrays, len(values)) + b''.join(values)
+
+
+ARRAY = struct.pack('<Q', 1) + b'x' + struct.pack('<I', 9)  # of what, how many
+
+
+LIES = {
+    'nothing': b'',
+    'cut off': b'GGUF',
+    'bytes': described(ARRAY + struct.pack('<IQ', 0, 2**60)),
+    'texts': described(ARRAY + struct.pack('<IQ', 8, 2**60)),
+    'arrays of arrays': described(ARRAY + struct.pack('<IQ', 9, 2**60) * 5000),
+    'a long name': described(struct.pack('<Q', 2**63)),
+    'tensors': described(arrays=2**60),
+}
+
+
+@pytest.mark.parametrize('name', LIES)
+def test_sizes_that_lie_are_told_at_once(tmp_path, monkeypatch, name):
+    content = LIES[name]
+    monkeypatch.setattr(gguf_files, 'LARGEST_DESCRIPTION', 2**20)
+    path = tmp_path / 'x.gguf'
+    path.write_bytes(content)
+    with open(path, 'r+b') as file:
+        file.truncate(max(len(content), 2**31 * bool(content)))  # zeros, of which none is written
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match='x.gguf is cut off, or damaged') as error:
+            gguf_files.opened(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 2**26  # bytes at once
+    finally:
+        tracemalloc.stop()
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('general.architecture', 'llama\n\x1b[2J'),
+        ('general.architecture', ['gpt2'] * 999),
+        ('tokenizer.ggml.tokens', [1] * 301),
+        ('tokenizer.ggml.tokens', 'text'),
+        ('tokenizer.ggml.token_type', [1]),
+        ('tokenizer.ggml.token_type', 7),
+        ('tokenizer.ggml.merges', 7),
+        ('tokenizer.ggml.merges', [7]),
+        ('tokenizer.ggml.merges', ['a b c']),
+        ('gpt2.block_count', 'many'),
+        ('gpt2.block_count', 2**31),
+        ('gpt2.embedding_length', [8]),
+    ],
+)
+def test_values_of_another_kind_are_told(tmp_path, monkeypatch, name, value):
+    path = converted(RECORDED / 'huggingface', tmp_path / 'x.gguf')
+    contents = gguf.ReaderField.contents
+    monkeypatch.setattr(
+        gguf.ReaderField, 'contents', lambda f: value if f.name == name else contents(f)
+    )
+    with pytest.raises(ValueError, match='x.gguf') as error:
+        read(path)
+    assert str(error.value).isprintable() and len(str(error.value)) < 500

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import resource
+import signal
 
 import file_server
 import numpy as np
@@ -235,7 +236,7 @@ def test_a_list_of_files_that_is_none(server, get, tmp_path, listing):
 def test_what_is_not_the_file_is_not_kept(
     server, get, tmp_path, monkeypatch, name, fault, complaint
 ):
-    monkeypatch.setattr(download, 'LARGEST', 30_000)
+    monkeypatch.setattr(encoder, 'LARGEST', 30_000)
     monkeypatch.setattr(download, 'LARGEST_DATA', 30_000)
     server.faults = {name: [fault]}
     with pytest.raises(fetching.ServerError, match=complaint):
@@ -245,12 +246,14 @@ def test_what_is_not_the_file_is_not_kept(
 
 def test_a_full_disk(get, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
         with pytest.raises(OSError, match=f'{WEIGHTS}.part cannot be written: File too large'):
             get()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
     assert not (tmp_path / 'models/tiny').exists()
     get()
 

@@ -3,11 +3,21 @@
 import json
 import shutil
 
+import damage
 import numpy as np
 import pytest
 import safetensors.numpy
 from conftest import GOLDEN
-from conversions import RECORDED, converted, loaded, require_logits, same, weights
+from conversions import (
+    RECORDED,
+    converted,
+    every_weight,
+    loaded,
+    odd_ones,
+    require_logits,
+    same,
+    weights,
+)
 
 from src.converting import hugging_face
 
@@ -216,3 +226,21 @@ def test_a_folder_without_a_vocabulary_is_told_whose_it_has(folder, tmp_path, ou
         converted(folder, tmp_path / 'out')
     _, enc = loaded(converted(folder, tmp_path / 'out', vocabulary=str(ours)))
     assert enc.encoder == loaded(ours)[1].encoder
+
+
+@pytest.mark.parametrize('name', ['config.json', 'model.safetensors.index.json'])
+def test_damage_and_lies_are_told_in_one_line(tmp_path, name):
+    folder = tmp_path / 'folder'
+    shutil.copytree(RECORDED / ('sharded' if 'index' in name else 'huggingface'), folder)
+    shutil.copytree(RECORDED / 'vocabulary', folder, dirs_exist_ok=True)
+    whole = (folder / name).read_bytes()
+    lies = [(where, json.dumps(odd).encode()) for where, odd in odd_ones(json.loads(whole))]
+    versions = [*damage.flipped(whole, 5), *damage.cut(whole, 5), *lies]
+    versions += [('nested', b'[' * 100_000), ('spaces', b' ' * 2**26)]
+
+    def read():
+        return every_weight(hugging_face.opened(str(folder), None))
+
+    found = damage.read_each(folder / name, versions, read, str(folder))
+    assert 100 < len(found) < len(versions) - 500
+    assert {hparams.n_embd for _, hparams in found} == {8}  # which the weights have

@@ -1,19 +1,31 @@
 """nanoGPT's checkpoint of its own training, recorded, comes in; what goes out is its layout."""
 
+import contextlib
+import functools
 import io
 import json
 import pickle
 import shutil
 import zipfile
 
+import damage
 import numpy as np
 import pytest
 from conftest import GOLDEN
-from conversions import RECORDED, converted, loaded, require_logits, same, weights
+from conversions import (
+    RECORDED,
+    converted,
+    every_weight,
+    loaded,
+    odd_ones,
+    require_logits,
+    same,
+    weights,
+)
 
 from src import encoder, model
 from src.converting import nano_gpt, portable, torch_files, vocabularies
-from src.data import pickles
+from src.data import pickles, token_files
 
 FOLDER = RECORDED / 'nanogpt'
 TEXT = 'Größe: 中文!\nFirs'
@@ -151,3 +163,45 @@ def test_characters_of_meta_are_tokens():
     enc = vocabularies.of_meta(str(FOLDER / 'meta.pkl'))
     assert enc.decode(enc.encode(TEXT)) == TEXT and len(enc.encode(TEXT)) == len(TEXT)
     assert isinstance(enc, encoder.Encoder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(FOLDER, tmp_path / 'folder')
+
+
+def test_damage_and_lies_in_a_checkpoint_are_told(folder):
+    path = folder / 'ckpt.pt'
+    whole = path.read_bytes()
+    with torch_files.opened(str(path)) as (saved, read):
+        arrays = [read(tensor) for tensor in saved['model'].values()]
+        state = {
+            name: torch_files.Saved(number, tensor.shape)
+            for number, (name, tensor) in enumerate(saved['model'].items())
+        }
+    args = {name: saved[name] for name in ('model_args', 'iter_num', 'config')}
+
+    def written():
+        for where, odd in odd_ones(args):
+            file = io.BytesIO()
+            with contextlib.suppress(UnicodeEncodeError):  # what cannot be written
+                torch_files.write(file, {'model': state, **odd}, iter(arrays))
+                yield where, file.getvalue()
+
+    versions = [*written(), *damage.flipped(whole, 1499), *damage.cut(whole, 499)]
+    opened = functools.partial(nano_gpt.opened, str(path), None, 'none')
+    found = damage.read_each(path, versions, lambda: every_weight(opened()))
+    assert 100 < len(found) < len(versions) - 100
+    assert {hparams.n_embd for _, hparams in found} == {saved['model_args']['n_embd']}
+
+
+def test_damage_and_lies_in_a_vocabulary_are_told(folder):
+    path = folder / 'meta.pkl'
+    whole = path.read_bytes()
+    enc = vocabularies.of_meta(str(path))
+    lies = [(where, pickle.dumps(odd, 4)) for where, odd in odd_ones(pickle.loads(whole))]
+    versions = [*damage.flipped(whole, 7), *damage.cut(whole, 3), *lies]
+    found = damage.read_each(path, versions, lambda: vocabularies.of_meta(str(path)))
+    assert 100 < len(found) < len(versions) - 100
+    beside = functools.partial(token_files.require_vocabulary, str(path), enc)
+    assert 100 < len(damage.read_each(path, versions, beside)) < len(versions) - 100

@@ -1,13 +1,16 @@
 """safetensors, beside the package of that name."""
 
 import json
+import shutil
 import struct
 
+import damage
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 from conftest import GOLDEN
+from conversions import odd_ones
 
 from src.converting import safetensors_files
 
@@ -88,3 +91,22 @@ def test_headers_that_lie(tmp_path, header):
     (tmp_path / 'file').write_bytes(struct.pack('<Q', len(text)) + text + bytes(8))
     with pytest.raises(ValueError, match='file is damaged'):
         safetensors_files.tensors_of(str(tmp_path / 'file'))
+
+
+def test_damage_and_lies_in_a_whole_file_are_told(tmp_path):
+    path = shutil.copy(RECORDED, tmp_path / 'file')
+    whole = path.read_bytes()
+    (length,) = struct.unpack('<Q', whole[:8])
+    described = json.loads(whole[8 : 8 + length])
+    texts = [(where, json.dumps(odd).encode()) for where, odd in odd_ones(described, 3)]
+    texts += [('nested', b'[' * 100_000), ('a product', b'{"x": {"dtype": "F32", "shape": %s, '
+        b'"data_offsets": [0, 4]}}' % str([2**63] * 9999).encode())]  # fmt: skip
+    versions = [(w, struct.pack('<Q', len(t)) + t + whole[8 + length :]) for w, t in texts]
+    versions += [*damage.flipped(whole, 499), *damage.cut(whole, 397)]
+    versions.append(('size', struct.pack('<Q', 2**27) + whole[8:]))
+
+    def read():
+        return [tensor.read() for tensor in safetensors_files.tensors_of(str(path)).values()]
+
+    found = damage.read_each(path, versions, read)
+    assert 100 < len(found) < len(versions) - 200

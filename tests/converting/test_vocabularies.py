@@ -3,10 +3,11 @@
 import json
 import shutil
 
+import damage
 import pytest
 import tokenizers
 from conftest import GOLDEN
-from conversions import RECORDED
+from conversions import RECORDED, odd_ones
 
 from src import encoder
 from src.converting import vocabularies
@@ -112,3 +113,33 @@ def test_merges_that_make_no_token_are_refused():
     ids = {byte: i for i, byte in enumerate(encoder.bytes_to_unicode().values())}
     with pytest.raises(ValueError, match='The merge of a and b is none of two tokens to a third'):
         vocabularies.in_files_of_transformers(encoder.Encoder(ids, [('a', 'b')]), 16)
+
+
+@pytest.mark.parametrize(
+    'directory, name',
+    [
+        (FOLDER, 'tokenizer.json'),
+        (FOLDER, 'tokenizer_config.json'),
+        (RECORDED / 'vocabulary', 'vocab.json'),
+        (RECORDED / 'vocabulary', 'added_tokens.json'),
+        (RECORDED / 'vocabulary', 'merges.txt'),
+    ],
+)
+def test_damage_and_lies_are_told_in_one_line(tmp_path, directory, name):
+    folder = shutil.copytree(directory, tmp_path / 'folder')
+    whole = (folder / name).read_bytes()
+    every = max(1, len(whole) // 100) | 1
+    versions = [*damage.flipped(whole, every), *damage.cut(whole, every)]
+    if name != 'merges.txt':
+        lies = odd_ones(json.loads(whole), 4)
+        versions += [(where, json.dumps(odd).encode()) for where, odd in lies]
+        versions += [('nested', b'[' * 100_000), ('also nested', b'{"a":' * 100_000)]
+    versions.append(('spaces', b' ' * 2**26))
+
+    def read():
+        enc, told = vocabularies.of_folder(str(folder))
+        return enc, ''.join(told)
+
+    found = damage.read_each(folder / name, versions, read, str(folder))
+    assert 9 < len(found) < len(versions) - 9
+    assert all(told.isprintable() for _, (_, told) in found)
