@@ -145,10 +145,10 @@ def _listing(server, repository, folder):
         server.fetch(address, path, encoder.LARGEST)
         told = vocabularies.object_in(path)
         files = {each['rfilename']: _of_file(each) for each in told['siblings']}
-    except fetching.Absent as error:
+    except fetching.Absent:
         raise fetching.Absent(
-            f'{error}; there are {openais.SIZES}, and every OWNER/NAME of Hugging Face that is a '
-            'GPT-2'
+            f'There is no {repository} at {server.url} (404); there are {openais.SIZES}, and every '
+            'OWNER/NAME of Hugging Face that is a GPT-2'
         ) from None
     except (ValueError, LookupError, TypeError, AttributeError):
         raise fetching.ServerError(
