@@ -197,7 +197,8 @@ def _dequantized(gguf, path, tensor):
     numbers = np.fromfile(path, np.uint8, tensor.n_bytes, offset=tensor.data_offset)
     shape = [int(size) for size in reversed(tensor.shape)]
     rows = numbers.reshape(gguf.quant_shape_to_byte_shape(shape, kind))
-    return gguf.dequantize(rows, kind)
+    with np.errstate(invalid='ignore'):  # of a scale that is none
+        return gguf.dequantize(rows, kind)
 
 
 def _encoder_of(gguf, path, fields):

@@ -148,4 +148,5 @@ def widened(array, dtype):
     """Numbers of a file, as bytes of `dtype`, as float32: 'bfloat16' is the upper half of that."""
     if dtype == 'bfloat16':
         return (array.view('<u2').astype(np.uint32) << 16).view(np.float32)
-    return array.view(dtype).astype(np.float32, copy=False)
+    with np.errstate(over='ignore'):  # what is too large is infinite
+        return array.view(dtype).astype(np.float32, copy=False)

@@ -3,6 +3,7 @@
 import contextlib
 import struct
 import tracemalloc
+import types
 
 import damage
 import gguf
@@ -57,6 +58,18 @@ def test_damage_anywhere_is_told_or_harmless(tmp_path):
     found = damage.read_each(path, versions, lambda: read(path))
     assert 50 < len(found) < len(versions) - 100
     assert {hparams.n_embd for _, hparams in found} == {24}
+
+
+def test_a_scale_that_is_no_number_is_read_as_it_is(tmp_path):
+    values = np.float32([[3.0] * 31 + [0.0]])
+    rows = gguf.quantize(values, gguf.GGMLQuantizationType.Q8_0)
+    rows[0, :2] = np.frombuffer(np.float16(np.inf).tobytes(), np.uint8)
+    rows.tofile(tmp_path / 'rows')
+    tensor = types.SimpleNamespace(
+        tensor_type=gguf.GGMLQuantizationType.Q8_0, n_bytes=34, data_offset=0, shape=[32, 1]
+    )
+    read = gguf_files._dequantized(gguf, str(tmp_path / 'rows'), tensor)
+    assert np.isposinf(read[0, :31]).all() and np.isnan(read[0, 31])
 
 
 def described(*values, arrays=0):

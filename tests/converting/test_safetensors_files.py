@@ -34,6 +34,12 @@ def test_all_floats_are_widened(tmp_path, dtype):
     np.testing.assert_array_equal(tensor.read(), narrow.astype(np.float32))
 
 
+def test_what_is_too_large_is_infinite(tmp_path):
+    safetensors.numpy.save_file({'x': np.array([1e300, -1e300, 1])}, tmp_path / 'file')
+    (tensor,) = safetensors_files.tensors_of(str(tmp_path / 'file')).values()
+    assert tensor.read().tolist() == [np.inf, -np.inf, 1]
+
+
 def test_what_is_written_is_read_by_the_package(tmp_path):
     arrays = {
         'a': np.arange(6, dtype=np.float32).reshape(3, 2).T,
