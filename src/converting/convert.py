@@ -7,13 +7,16 @@ import os
 import sys
 
 from .. import encoder
-from ..command_line import flags, quiet
+from ..command_line import flags, invocation, quiet
 from ..data import whole_files
 from ..model_files import model_directory
 
 OPENAI, HUGGING_FACE, NANOGPT, GGUF = 'openai', 'huggingface', 'nanogpt', 'gguf'
 CONFIG, CHECKPOINT = 'config.json', 'ckpt.pt'  # by which folders of the others are known
 DTYPES = ('float32', 'float16', 'q8_0')
+INSTALLATION = 'pip install ".[convert]"'
+if invocation.PACKAGE == 'src':  # a checkout, which knows the versions
+    INSTALLATION = 'pip install -r requirements-convert.txt'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +129,8 @@ def found(source, models_dir):
 
 def require_package():
     """Raise ValueError where the package gguf is not installed."""
-    from . import gguf_files
-
     if not importlib.util.find_spec('gguf'):
-        raise ValueError(f'GGUF needs a package: {gguf_files.INSTALLATION}')
+        raise ValueError(f'GGUF needs a package: {INSTALLATION}')
 
 
 def _vocabulary(config):

@@ -13,12 +13,8 @@ import re
 import numpy as np
 
 from .. import encoder
-from ..command_line import escaping, invocation
+from ..command_line import escaping
 from . import portable, vocabularies
-
-INSTALLATION = 'pip install ".[convert]"'
-if invocation.PACKAGE == 'src':  # a checkout, which knows the versions
-    INSTALLATION = 'pip install -r requirements-convert.txt'
 
 ARCHITECTURE, TOKENIZER = 'gpt2', 'tokenizer.ggml'
 TYPES = {'float32': 'F32', 'float16': 'F16', 'q8_0': 'Q8_0'}
