@@ -1,7 +1,9 @@
-"""A .gguf, read by llama.cpp's own package, and there and back."""
+"""A .gguf, read by llama.cpp's own package, in llama.cpp, and there and back."""
 
 import contextlib
+import json
 import struct
+import sys
 import tracemalloc
 import types
 
@@ -9,10 +11,11 @@ import damage
 import gguf
 import numpy as np
 import pytest
-from conftest import GOLDEN
+from conftest import GOLDEN, ROOT
 from conversions import RECORDED, converted, every_weight, weights
 
 from src.converting import gguf_files
+from src.sampling import generation
 
 OURS = str(GOLDEN / 'openai_checkpoint')
 
@@ -135,3 +138,26 @@ def test_values_of_another_kind_are_told(tmp_path, monkeypatch, name, value):
     with pytest.raises(ValueError, match='x.gguf') as error:
         read(path)
     assert str(error.value).isprintable() and len(str(error.value)) < 500
+
+
+def test_what_llama_cpp_makes_of_it_is_ours(small):
+    recorded = json.loads((RECORDED / 'llama.json').read_text('utf-8'))
+    assert len(recorded['strings']) == 22 and len(recorded['texts']) == 5
+    for text, ids in recorded['strings']:
+        ours = small.encode(text)
+        assert ours == ids, text
+    loaded = generation.load('shakespeare', str(ROOT / 'models'), engine='tensorflow')
+    for prompt, tokens in recorded['texts']:
+        (text,) = generation.generate_tokens(loaded.lm, prompt, length=64, temperature=0)
+        assert text[len(prompt) :].tolist() == tokens
+
+
+def test_llama_cpp_reads_the_file_that_is_written_today(tmp_path, monkeypatch):
+    pytest.importorskip('llama_cpp', reason='llama.cpp is missing: pip install llama-cpp-python')
+    monkeypatch.syspath_prepend(str(RECORDED))
+    import record_llama
+
+    path = converted(str(ROOT / 'models' / 'shakespeare'), tmp_path / 'x.gguf')
+    recorded = json.loads((RECORDED / 'llama.json').read_text('utf-8'))
+    assert record_llama.record(str(path)) == recorded
+    del sys.modules['record_llama']
