@@ -23,8 +23,11 @@ import tiktoken
 
 END_OF_TEXT = '<|endoftext|>'
 LARGEST = 2**25  # characters in a file; OpenAI's have 1,042,301 and 456,318
-CACHE_SIZE = 2**16  # words, 12 MB; demo/shakespeare.txt has 15,057 different ones
+CACHE_SIZE = 2**16  # words, 12 MB; demo/shakespeare.txt has 15,057
 LONGEST_CACHED = 100  # characters; what is longer hardly comes twice
+# Contractions in capitals are not among them; the models learnt from texts cut like this.
+WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"""
+SPACES = r'\s+(?!\S)|\s+'
 
 
 @functools.lru_cache
@@ -112,10 +115,7 @@ class Encoder:
         self.special = {text: i for text, i in texts.items() if text}  # {text: id}
         self.dtype = np.min_scalar_type(max(self.decoder))  # the narrowest for all ids
 
-        # Contractions in capitals are not among them; the models learnt from texts cut like this.
-        self.pat = re.compile(
-            r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-        )
+        self.pat = re.compile(f'{WORDS}|{SPACES}')
 
     def with_special_tokens(self, names):
         """An Encoder that also has `names`, as in '<BOS>,<EOS>'; new ones are behind all others."""
@@ -241,10 +241,10 @@ class Encoder:
             known.add(token)
             last = number
             ranks[bytes(self.byte_decoder[c] for c in token)] = number
-        # _parts finds the special tokens: where two begin alike, tiktoken might take the shorter.
-        return tiktoken.Encoding(
-            'from vocab.bpe', pat_str=self.pat.pattern, mergeable_ranks=ranks, special_tokens={}
-        )
+        # What never goes back is grouped, for a faster engine. _parts finds the special tokens, the
+        # longest first; but without any, tiktoken looks for an empty one in each place.
+        pattern, never = f'(?:{WORDS})|{SPACES}', {END_OF_TEXT: max(ranks.values()) + 1}
+        return tiktoken.Encoding('', pat_str=pattern, mergeable_ranks=ranks, special_tokens=never)
 
 
 def without_surrogates(text):
