@@ -1,6 +1,6 @@
 """The server with the 124M shape beside other servers, in processes of their own, in one run.
 
-    python benchmarks/serving.py speed     # time to the first token, and tokens per second
+    python benchmarks/serving.py speed [SERVER …]   # time to the first token, and tokens per second
     python benchmarks/serving.py joining   # a short request while long ones run
     python benchmarks/serving.py soak [REQUESTS [MODEL]]   # memory, and whether all is right
 
@@ -35,6 +35,8 @@ ROOT = pathlib.Path(sampling.ROOT)
 PORT, CLIENTS, REQUESTS, NEW_TOKENS = 8765, (1, 4, 16), 2, 64
 ADDRESS = f'http://127.0.0.1:{PORT}'
 WITHOUT_END = {'50256': -100}
+PROMPT = ' the' * sampling.PROMPT  # a text: llama.cpp's takes no ids. Each word is the token THE
+THE = 262
 
 
 # What starts each server, given the folder of the models: a command, and the packages it needs.
@@ -95,7 +97,7 @@ def peer(place):
     def completions(body: dict):
         def events():
             with lock:
-                pieces, context = Pieces(), torch.tensor([body['prompt']])
+                pieces, context = Pieces(), torch.tensor([[THE] * sampling.PROMPT])
                 options = {'do_sample': True, 'top_k': body['top_k'], 'streamer': pieces}
                 options |= {'max_new_tokens': body['max_tokens'], 'eos_token_id': None}
                 options |= {'pad_token_id': 0, 'attention_mask': torch.ones_like(context)}
@@ -133,7 +135,7 @@ def serving(command):
 
 def ask(max_tokens=NEW_TOKENS, prompt=None, **more):
     """The times at which the tokens of a streamed answer came, after it was asked for."""
-    body = {'model': 'ours', 'prompt': prompt or sampling.prompt(), 'top_k': sampling.TOP_K}
+    body = {'model': 'ours', 'prompt': prompt or PROMPT, 'top_k': sampling.TOP_K}
     body |= {'max_tokens': max_tokens, 'stream': True, 'logit_bias': WITHOUT_END, **more}
     begin, times = time.perf_counter(), []
     url = f'{ADDRESS}/v1/completions'
@@ -154,10 +156,11 @@ def at_once(clients, requests):
     return statistics.median(a[0] for a in answers), len(answers) * NEW_TOKENS / seconds
 
 
-def speed(place):
+def speed(place, *names):
     sampling.prepared(place)
     print('server              clients  to the first token  tokens/s')
-    for name, (command, package) in SERVERS.items():
+    for name in names or SERVERS:
+        command, package = SERVERS[name]
         if not importlib.util.find_spec(package):
             print(f'{name:18}  the package {package} is missing: left out')
             continue
@@ -177,7 +180,7 @@ def joining(place):
         with concurrent.futures.ThreadPoolExecutor(7) as pool:
             long = [pool.submit(ask, 400) for _ in range(7)]
             time.sleep(5)
-            firsts = [ask(1, sampling.prompt()[:8])[0] for _ in range(9)]
+            firsts = [ask(1, ' the' * 8)[0] for _ in range(9)]
             tokens = [answer.result() for answer in long]
     gaps = [b - a for times in tokens for a, b in zip(times[200:], times[201:], strict=False)]
     step, first = statistics.median(gaps), statistics.median(firsts)

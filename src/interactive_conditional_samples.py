@@ -12,11 +12,13 @@ if (
     __spec__ = importlib.util.find_spec('src.interactive_conditional_samples')
     __package__ = __spec__.parent
 
+import concurrent.futures
 import contextlib
+import os
+import signal
 import sys
-import threading
 
-from .command_line import escaping, flags
+from .command_line import escaping, flags, invocation
 from .model_files import model_directory
 from .sampling import litert, sample_config
 
@@ -71,18 +73,18 @@ def interact_model(
     options['config'] = config
     if engine == 'auto' and config.num_beams:
         engine = 'tensorflow'
-    loaded = generation.load(model_name, models_dir, adapters, engine, dtype)
+    load = generation.loading(model_name, models_dir, adapters, engine, dtype)
     if stream is None:
         stream = sys.stdout.isatty() and not config.num_beams
-    compiling = None
-    if sys.stdin.isatty() and not isinstance(loaded.lm, litert.LiteRT) and not config.num_beams:
-        rows = 1 if stream else min(batch_size, nsamples or batch_size)
-        compiling = start_compiling(loaded, rows, **options)
-    while prompt := ask():
+    rows = 1 if stream else min(batch_size, nsamples or batch_size)
+    loading = Loading(lambda: prepared(load(), rows, **options)) if sys.stdin.isatty() else None
+    loaded = None if loading else load()
+    while prompt := loading.ask() if loading else ask():
+        if loading:
+            loaded = loading.result()
         try:
-            if compiling and compiling.is_alive():
-                print('Compiling for the first text; later ones come at once', file=sys.stderr)
-                compiling.join()
+            if not loaded:
+                raise KeyboardInterrupt
             if stream:
                 texts = generation.streams(loaded, prompt, **options)
             else:
@@ -99,17 +101,58 @@ def interact_model(
         print('=' * 80, flush=True)
 
 
-def start_compiling(loaded, batch_size, *, config, temperature, top_k, top_p, **_):
-    """A thread that compiles while the first prompt is typed."""
+class Loading:
+    """A model that is loaded in a thread while the first prompt is typed.
+
+    What is wrong with it is raised by `ask` and `result`.
+    """
+
+    def __init__(self, work):
+        self._asking, self._future = False, concurrent.futures.ThreadPoolExecutor(1).submit(work)
+        self._future.add_done_callback(self._end)
+
+    def _end(self, future):
+        if future.exception() and self._asking:
+            os.kill(os.getpid(), signal.SIGINT)  # nobody shall type for nothing
+
+    def ask(self):
+        """As the function."""
+        self._asking = True
+        try:
+            if self._future.done():
+                self._future.result()
+            return ask()
+        except KeyboardInterrupt:
+            if self._future.done():
+                self._future.result()
+            raise
+        finally:
+            self._asking = False
+
+    def result(self):
+        """What was loaded, or None after Ctrl-C."""
+        if not self._future.done():
+            command = invocation.command('export')
+            print(
+                'Loading, and compiling for the first text; later ones come at once. '
+                f'What {command} writes starts in half a second',
+                file=sys.stderr,
+            )
+        try:
+            return self._future.result()
+        except KeyboardInterrupt:
+            return self._future.result() if self._future.done() else None
+
+
+def prepared(loaded, batch_size, *, config, temperature, top_k, top_p, **_):
+    """A model that has been compiled for its first text, where it is TensorFlow's."""
     from .sampling import backends
 
-    options = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
-    options['controls'] = config.controls(loaded.encoder, loaded.lm.hparams.n_vocab)
-    thread = threading.Thread(
-        target=backends.compile_for_first_text, args=(loaded.lm, batch_size), kwargs=options
-    )
-    thread.start()
-    return thread
+    if not isinstance(loaded.lm, litert.LiteRT) and not config.num_beams:
+        options = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+        options['controls'] = config.controls(loaded.encoder, loaded.lm.hparams.n_vocab)
+        backends.compile_for_first_text(loaded.lm, batch_size, **options)
+    return loaded
 
 
 def ask():

@@ -30,8 +30,8 @@ ORDER = """
     encoding: train_encoder encode
     gradients: dropout lora masks fused_loss lean_attention lean_block backpropagation small_model
         custom_gradients
-    sampling: sample_config litert litert_slots sample_numpy controls backends beam speculative
-        generation token_logprobs
+    sampling: sample_config endings litert litert_slots sample_numpy controls backends beam
+        speculative generation token_logprobs
     evaluation: likelihood cloze suffix_automaton check_overlap evaluate
     training: train_config run_directory schedule optimizer distribution memory events progress
         validation dataset train_step initial_model saving stopping training_loop training

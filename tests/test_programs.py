@@ -20,7 +20,7 @@ from conftest import traced
 
 from src import interactive_conditional_samples
 from src.model_files import model_directory
-from src.sampling import backends, generation
+from src.sampling import backends
 
 ROOT = pathlib.Path(__file__).parent.parent
 # XLA would compile longer than the steps take, where a tiny model is not to save memory.
@@ -118,51 +118,78 @@ def test_on_a_terminal_it_streams_and_control_c_ends_the_text_alone(place):
     os.close(terminal)
 
 
-def test_the_first_text_is_compiled_while_its_prompt_is_typed(place, monkeypatch, capsys):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+@pytest.fixture
+def typed(place, monkeypatch):
+    """Type lines at a terminal, each after a function was called."""
 
-        def readline(self):
-            if not self.tell():  # who types slowly
-                (compiling,) = set(threading.enumerate()) - before
-                compiling.join()
-                counts.append(traced(loaded.lm))
-            return super().readline()
+    def typed(*lines):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
 
-    counts, before = [], set(threading.enumerate())
+            def readline(self):
+                before, line = todo.pop(0) if todo else (lambda: None, '')
+                before()
+                return line
+
+        todo = list(lines)
+        monkeypatch.setattr(sys, 'stdin', Terminal())
+
     monkeypatch.chdir(place)
-    loaded = generation.load('tiny')
-    monkeypatch.setattr(generation, 'load', lambda *_: loaded)
-    monkeypatch.setattr(sys, 'stdin', Terminal('All the world\n'))
+    return typed
+
+
+def test_the_model_is_loaded_and_compiled_while_the_first_prompt_is_typed(
+    typed, monkeypatch, capsys
+):
+    compiled, made = threading.Event(), []
+
+    def compile_for_first_text(lm, *arguments, **options):
+        real(lm, *arguments, **options)
+        made.append(lm)
+        counts.append(traced(lm))
+        compiled.set()
+
+    counts, real = [], backends.compile_for_first_text
+    monkeypatch.setattr(backends, 'compile_for_first_text', compile_for_first_text)
+    typed((lambda: compiled.wait(60), 'All the world\n'))
     interactive_conditional_samples.interact_model('tiny', top_k=7, length=9, stream=True)
-    assert counts == [2] and traced(loaded.lm) == 2
-    assert 'Compiling' not in capsys.readouterr().err
+    assert counts == [2] and traced(made[0]) == 2
+    said = capsys.readouterr()
+    assert said.err == 'Loading checkpoint models/tiny/model.ckpt\n'
+    assert said.out.startswith(f'Model prompt >>> {header(1)}\n')
 
 
-def test_who_types_faster_than_it_compiles_is_told(place, monkeypatch, capsys):
+def test_who_types_faster_is_told(typed, monkeypatch, capsys):
     compiling = threading.Event()
     monkeypatch.setattr(backends, 'compile_for_first_text', lambda *_, **__: compiling.wait(60))
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(sys, 'stdin', io.StringIO('All\n'))
-    monkeypatch.setattr(sys.stdin, 'isatty', lambda: True)
-    threading.Timer(1, compiling.set).start()
+    typed((threading.Timer(0.5, compiling.set).start, 'All\n'))
     interactive_conditional_samples.interact_model('tiny', length=2)
-    assert 'Compiling for the first text; later ones come at once\n' in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert 'Loading, and compiling for the first text; later ones come at once. What' in said.err
+    assert said.out.startswith(f'Model prompt >>> {header(1)}\n')
 
 
-def test_ctrl_c_while_it_compiles_ends_that_text(place, monkeypatch, capsys):
+def test_ctrl_c_while_it_compiles_ends_that_text(typed, monkeypatch, capsys):
     compiling = threading.Event()
     monkeypatch.setattr(backends, 'compile_for_first_text', lambda *_, **__: compiling.wait(60))
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(sys, 'stdin', io.StringIO('All\n'))
-    monkeypatch.setattr(sys.stdin, 'isatty', lambda: True)
-    threading.Timer(1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    interrupt = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+    typed((interrupt.start, 'All\n'))
     try:
         interactive_conditional_samples.interact_model('tiny', length=2)
     finally:
         compiling.set()
     assert capsys.readouterr().out == f'Model prompt >>> \n{SEPARATOR}\nModel prompt >>> \n'
+
+
+@pytest.mark.parametrize('when', ['typing', 'waiting'])
+def test_a_model_that_cannot_be_loaded_ends_the_program(typed, place, when):
+    """Nobody types for nothing."""
+    with open(place / 'models' / 'tiny' / 'model.ckpt.data-00000-of-00001', 'r+b') as file:
+        file.truncate(100)
+    typed((lambda: time.sleep(60), 'All\n') if when == 'typing' else (lambda: None, 'All\n'))
+    with pytest.raises(ValueError, match='data-.* is cut off'):
+        interactive_conditional_samples.interact_model('tiny', length=2)
 
 
 def test_prefixes_from_a_file_to_a_new_file(place):

@@ -1,6 +1,7 @@
 """A prompt to texts.
 
     sample_config     what is asked of a text
+    endings           texts that end a sample
     generation        a prompt to texts: the whole way
     backends          what computes logits here, TensorFlow or LiteRT
     litert            a .tflite at work

@@ -1,6 +1,7 @@
 """What computes the logits: TensorFlow, from a checkpoint; or LiteRT, from what export.py wrote."""
 
 import contextlib
+import functools
 import importlib.util
 import sys
 
@@ -13,7 +14,14 @@ DTYPES = ('float32', 'bfloat16', 'float16', 'int8')
 
 
 def load(directory, adapters=None, engine='auto', dtype=None, prefix=None):
-    """The model in a directory: a model.GPT2, or a litert.LiteRT. Says on stderr from which file.
+    """The model in a directory: a model.GPT2, or a litert.LiteRT. See `loading`."""
+    return loading(directory, adapters, engine, dtype, prefix)()
+
+
+def loading(directory, adapters=None, engine='auto', dtype=None, prefix=None):
+    """A function that loads the model in a directory, after what can be refused before.
+
+    Says on stderr from which file: a model.GPT2, or a litert.LiteRT.
 
     Args:
         adapters: the path of a model-N.adapters.npz, or None.
@@ -36,12 +44,17 @@ def load(directory, adapters=None, engine='auto', dtype=None, prefix=None):
         path = None
     if path:
         print('Loading', path, file=sys.stderr)
-        lm = litert.LiteRT(path)
-        require_sizes(directory, path, lm.hparams)
-        return lm
+        return functools.partial(_litert, directory, path)
     if engine == 'litert' or dtype == 'int8':
         raise ValueError(_nothing_for_litert(directory, prefix, adapters, engine, dtype))
-    return _tensorflow(directory, prefix, adapters, dtype or 'float32')
+    print('Loading checkpoint', prefix, file=sys.stderr)
+    return functools.partial(_tensorflow, directory, prefix, adapters, dtype or 'float32')
+
+
+def _litert(directory, path):
+    lm = litert.LiteRT(path)
+    require_sizes(directory, path, lm.hparams)
+    return lm
 
 
 def _require(name, value, allowed):
@@ -88,7 +101,6 @@ def _tensorflow(directory, prefix, adapters, dtype):
     from ..model_files import checkpoint
 
     hparams = checkpoint.read_hparams(directory)
-    print('Loading checkpoint', prefix, file=sys.stderr)
     variable = tf.Variable if dtype == 'float32' else lora.frozen(tf.dtypes.as_dtype(dtype))
     params = checkpoint.load(prefix, hparams, variable)
     require_finite(prefix, model.by_name(params))

@@ -16,7 +16,7 @@ import tqdm
 
 from .. import encoder
 from ..model_files import model_directory
-from . import backends, sample_config, sample_numpy
+from . import backends, endings, sample_config, sample_numpy
 from .sample_config import PLAIN
 
 PATIENCE = 0.3  # seconds that Ctrl-C may wait for the tokens that are being drawn
@@ -40,7 +40,14 @@ def load(
     engine='auto',
     dtype=None,
 ):
-    """The model of that name, or in that directory. Says on stderr which checkpoint it is.
+    """The model of that name, or in that directory, at once; see `loading`."""
+    return loading(model_name, models_dir, adapters, engine, dtype)()
+
+
+def loading(model_name, models_dir='models', adapters=None, engine='auto', dtype=None):
+    """A function that loads the model of that name, or in that directory, and gives a Loaded.
+
+    Says on stderr which checkpoint it is.
 
     Args:
         adapters: the path of model-N.adapters.npz, what train.py --lora_rank taught this model.
@@ -50,9 +57,14 @@ def load(
     """
     directory, prefix = model_directory.checkpoint_of(model_name, models_dir)
     enc = encoder.get_encoder('', directory)
-    lm = backends.load(directory, adapters, engine, dtype, prefix)
-    model_directory.require_vocabulary(directory, enc.decoder, lm.hparams.n_vocab)
-    return Loaded(lm, enc)
+    lm_of = backends.loading(directory, adapters, engine, dtype, prefix)
+
+    def load():
+        lm = lm_of()
+        model_directory.require_vocabulary(directory, enc.decoder, lm.hparams.n_vocab)
+        return Loaded(lm, enc)
+
+    return load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +103,10 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
     contexts = [_context(enc, prompt) for prompt in prompts]
     lengths = [_length(loaded.lm, *each, length) for each in zip(prompts, contexts, strict=True)]
     stops = config.stops()
+
+    def ended(ids):
+        return endings.ends(enc.decode(ids), stops) is not None
+
     if config.num_beams:
         backends.require_tensorflow(loaded.lm, 'num_beams')
         grown = _searched(loaded, contexts, lengths, config.num_beams, **options)
@@ -99,14 +115,14 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
             loaded.lm,
             contexts,
             lengths,
-            ended=(lambda ids: ends(enc.decode(ids), stops) is not None) if stops else None,
+            ended=ended if stops else None,
             controls=config.controls(enc, loaded.lm.hparams.n_vocab),
             **options,
         )
 
     def sample(number, ids):
         text = enc.decode(ids)
-        text = text[: ends(text, stops)]
+        text = text[: endings.ends(text, stops)]
         if config.include_prefix:
             text = (prompts[number] or '') + text
         return Sample(prompts[number], contexts[number], ids, text)
@@ -150,9 +166,9 @@ def _pieces(rows, enc, stops):
             more = rows.grow(1)
         ids = rows.tokens[0, begin : rows.known[0]].tolist()
         text = enc.decode(ids, complete=not more)
-        end = ends(text, stops)
+        end = endings.ends(text, stops)
         more = more and end is None
-        text = text[:end] if not more else text[: len(text) - begun(text, stops)]
+        text = text[:end] if not more else text[: len(text) - endings.begun(text, stops)]
         if len(text) > shown:
             yield text[shown:]
             shown = len(text)
@@ -194,18 +210,6 @@ def _length(lm, prompt, context, length):
         default = n_ctx if prompt is None else n_ctx // 2
         return max(1, min(default, n_ctx + 1 - len(context)))
     return length
-
-
-def ends(text, stops):
-    """Where the first of the texts that end it begins in a text, or None."""
-    found = [at for at in map(text.find, stops) if at >= 0]
-    return min(found, default=None)
-
-
-def begun(text, stops):
-    """How many of its last characters may be the beginning of what ends it."""
-    sizes = (size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size]))
-    return max(sizes, default=0)
 
 
 def generate_tokens(lm, context, *, length, **options):

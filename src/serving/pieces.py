@@ -2,7 +2,7 @@
 
 import typing
 
-from ..sampling import generation
+from ..sampling import endings
 from . import drawing
 
 
@@ -82,12 +82,12 @@ class Pieces:
 
     def _out(self, last):
         self.text = self.enc.decode(self.ids, complete=last)
-        end = generation.ends(self.text, self.stops)
+        end = endings.ends(self.text, self.stops)
         self.stopped = end is not None
         if self.stopped:
             self.text = self.text[:end]
         elif not last:
-            end = len(self.text) - generation.begun(self.text, self.stops)
+            end = len(self.text) - endings.begun(self.text, self.stops)
         piece = Piece(self.text[self.shown : end], self._entries(end, last or self.stopped))
         self.shown = max(self.shown, len(self.text[:end]))
         if self.shown == len(self.text) and self.text == self.enc.decode(self.ids):
