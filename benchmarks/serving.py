@@ -54,7 +54,7 @@ SERVERS = {
     'llama.cpp': (
         lambda place: [
             sys.executable, '-m', 'llama_cpp.server', '--model', f'{place}/float32.gguf',
-            '--n_ctx', '1024', '--port', str(PORT),
+            '--n_ctx', '1024', '--port', str(PORT), '--interrupt_requests', 'False',
         ],
         'llama_cpp',
     ),
