@@ -1,10 +1,12 @@
 import collections
 import csv
 import gzip
+import io
 import json
 import tracemalloc
 import zipfile
 
+import damage
 import numpy as np
 import pytest
 
@@ -328,3 +330,43 @@ def test_a_word_without_end_is_told_before_it_fills_the_memory(
     (tmp_path / 'x.gz').write_bytes(gzip.compress((f'one; {enough[2:]}; ' * 3).encode()))
     (chunk,) = load_dataset.load_dataset(small, str(tmp_path / 'x.gz'), 0)
     assert small.decode(chunk.tolist()) == f'one; {enough[2:]}; ' * 3
+
+
+ROWS = ['Why did it?', 'Because 中文 "quoted", yes', 'third; one\nwith a line']
+
+
+def damaged_texts():
+    """{name: bytes} of small files of each kind."""
+    table = io.StringIO()
+    csv.writer(table).writerows(
+        [['title', 'text'], *([f't{i}', row] for i, row in enumerate(ROWS))]
+    )
+    table, text = table.getvalue(), '\n'.join(ROWS)
+    yield 'a.csv', table.encode()
+    yield 'a.tsv', table.replace(',', '\t').encode()
+    yield 'a.jsonl', '\n'.join(json.dumps({'text': row}) for row in ROWS).encode()
+    yield 'a.json', json.dumps([{'text': row} for row in ROWS]).encode()
+    yield 'wide.txt', text.encode('utf-16')
+    yield 'a.txt', text.encode()
+    yield 'a.csv.gz', gzip.compress(table.encode(), mtime=0)
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, 'w', kind) as members:
+            members.writestr('x/a.txt', text)
+            members.writestr('b.csv', table)
+        yield f'{kind}.zip', archive.getvalue()
+
+
+SMALL = dict(damaged_texts())
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_any_bit_of_a_text_may_be_wrong(small, tmp_path, name):
+    """In a table or an archive, and what names them in it."""
+    path, whole = tmp_path / name, SMALL[name]
+    path.write_bytes(whole)
+    versions = [*damage.flipped(whole, 7), *damage.cut(whole, 5)]
+    found = damage.read_each(
+        path, versions, lambda: load_dataset.load_dataset(small, str(path), 50000)
+    )
+    assert len(found) < len(versions)

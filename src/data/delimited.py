@@ -10,6 +10,8 @@ import dataclasses
 import itertools
 import re
 
+from ..command_line import escaping
+
 KINDS = ('.csv', '.tsv')
 DELIMITERS = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'vertical bars'}
 SAMPLE = 20  # lines that are looked at,
@@ -141,8 +143,9 @@ def _rows(name, lines, delimiter, quoting):
             if any(row):
                 yield number, row
     except csv.Error as error:
+        told = escaping.told(str(error))  # there may be a tab in it
         hint = '' if quoting == 'none' else '. If quotes are only characters there: --quoting none'
-        raise ValueError(f'{name}: row {number + 1} cannot be read: {error}{hint}') from None
+        raise ValueError(f'{name}: row {number + 1} cannot be read: {told}{hint}') from None
 
 
 def _require_different(name, header):

@@ -8,6 +8,7 @@ import time
 
 import tqdm
 
+from ..command_line import escaping
 from ..evaluation import evaluate
 from . import events
 
@@ -105,8 +106,8 @@ class Progress:
         self.events.close()
         try:
             plot(self.path)
-        except (OSError, ValueError, KeyError) as error:  # a line may have been cut off
-            print(f'{self.path} could not be drawn: {error}', file=sys.stderr)
+        except (OSError, ValueError, OverflowError) as error:
+            print(f'There is no new picture of the losses: {error}', file=sys.stderr)
 
 
 class TerminalProgress(Progress):
@@ -168,15 +169,20 @@ def curves(path):
     """{'loss': {step: loss}, 'average': …, 'val_loss': …} of a loss.csv.
 
     A line that was cut off says nothing: its last number may be another one than was meant.
+
+    Raises ValueError: it is damaged.
     """
     curves = {'loss': {}, 'average': {}, 'val_loss': {}}
-    with open(path, encoding='ascii', newline='') as file:
-        for row in csv.DictReader(whole_lines(file)):
-            if None in (*row, *row.values()):  # too many fields, or too few
-                continue
-            for name, curve in curves.items():
-                if row[name]:  # a step that was made again counts as it was the last time
-                    curve[int(row['step'])] = float(row[name])
+    try:
+        with open(path, encoding='ascii', newline='') as file:
+            for row in csv.DictReader(whole_lines(file)):
+                if None in (*row, *row.values()):  # too many fields, or too few
+                    continue
+                for name, curve in curves.items():
+                    if row[name]:  # a step that was made again counts as it was the last time
+                        curve[int(row['step'])] = float(row[name])
+    except (ValueError, KeyError, csv.Error) as error:
+        raise ValueError(f'{path} is damaged: {escaping.told(str(error))}') from None
     return curves
 
 

@@ -8,6 +8,7 @@ import sys
 import termios
 import time
 
+import damage
 import matplotlib.image
 import pytest
 
@@ -102,8 +103,8 @@ def test_a_file_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys, na
     'content, complaint',
     [
         ('', ''),
-        ('step,loss\n1,2', 'loss.csv could not be drawn'),
-        ('no numbers\n1\n', 'loss.csv could not be drawn'),
+        ('step,loss\n1,2\n', 'loss.csv is damaged: '),
+        ('no numbers\n1\n', 'loss.csv is damaged: '),
     ],
 )
 def test_a_damaged_file_does_not_keep_a_run_from_its_end(tmp_path, capsys, content, complaint):
@@ -139,3 +140,14 @@ def test_on_a_terminal_the_lines_are_whole_and_alone(tmp_path, monkeypatch, colu
     assert drawn[0].startswith('compiling:   0%')
     assert all(len(part) <= columns for part in drawn)
     assert any('2/5' in part for part in drawn)
+
+
+def test_any_bit_of_the_losses_may_be_wrong(tmp_path):
+    path = tmp_path / 'loss.csv'
+    path.write_bytes(
+        b'step,seconds,loss,average,val_loss\r\n1,0.50,3.5,3.5,\r\n2,1.00,3.4,3.45,3.6\r\n'
+    )
+    whole = path.read_bytes()
+    versions = [*damage.flipped(whole), *damage.cut(whole)]
+    found = damage.read_each(path, versions, lambda: progress.curves(str(path)))
+    assert 100 < len(found) < len(versions) - 100
