@@ -28,27 +28,34 @@ def positional(*, help, **argparse_options):
 
 
 class _Parser(argparse.ArgumentParser):
-    def __init__(self, fields, typed, **options):
+    def __init__(self, fields, typed, elsewhere, **options):
         super().__init__(**options)
-        self.names, self.typed = fields, typed
+        self.names, self.typed, self.elsewhere = fields, typed, elsewhere
 
     def error(self, message):
         """End with one line; where a flag does not exist, it names the nearest one that does."""
         known = [f'--{name}' for name in self.names]
         flags = [text.partition('=')[0] for text in self.typed if text.startswith('--')]
         wrong = [flag for flag in flags if flag not in (*known, '--help', '--')]
-        meant = names.nearest(wrong[0], known) if wrong else ''
+        meant = self._meant(wrong[0], known) if wrong else ''
         if message.startswith('unrecognized arguments') and not wrong:
             meant = '. What has spaces in it needs quotes around it.'
         if message.endswith('expected one argument'):
             meant = '. A value that begins with dashes is typed --flag=value.'
         self.exit(2, f'{self.prog}: {message}{meant or "."} --help explains the flags\n')
 
+    def _meant(self, flag, known):
+        name = self.elsewhere.get(flag.removeprefix('--').replace('-', '_'))
+        return f'. It is called --{name} here.' if name else names.nearest(flag, known)
 
-def parse(config_class, arguments=None):
+
+def parse(config_class, arguments=None, elsewhere=None):
     """A `config_class` filled from the command line, with its docstring as the description.
 
     Fields that it inherits are explained in groups, each under the docstring of their own class.
+
+    Args:
+        elsewhere: {name: ours}, what other programs call a flag.
 
     Raises SystemExit: 2 for a flag that does not exist or a value that is not allowed.
     """
@@ -56,6 +63,7 @@ def parse(config_class, arguments=None):
     parser = _Parser(
         list(fields),
         sys.argv[1:] if arguments is None else arguments,
+        elsewhere or {},
         description=config_class.__doc__,
         usage=' '.join(filter(None, ['%(prog)s', *map(_needed, fields.values()), '[--flag …]'])),
         allow_abbrev=False,

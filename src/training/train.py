@@ -5,7 +5,7 @@ from . import train_config
 
 
 def main():
-    config = flags.parse(train_config.TrainConfig)
+    config = flags.parse(train_config.TrainConfig, elsewhere=train_config.ELSEWHERE)
 
     quiet.import_tensorflow()  # only now: a mistyped flag need not wait for it
     from . import training

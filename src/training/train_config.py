@@ -9,6 +9,26 @@ from ..model_files import model_directory, rotation
 
 SIZES = ('n_layer', 'n_head', 'n_embd', 'n_ctx')
 
+# {what transformers, nanoGPT or gpt-2-simple call it: what it is called here}
+ELSEWHERE = {
+    **dict.fromkeys(['model', 'model_name_or_path'], 'model_name'),
+    **dict.fromkeys(['train_file', 'input', 'data'], 'dataset'),
+    **dict.fromkeys(['max_iters', 'max_steps'], 'steps'),
+    **dict.fromkeys(['num_train_epochs', 'num_epochs'], 'epochs'),
+    **dict.fromkeys(['out_dir', 'output_dir', 'name'], 'run_name'),
+    **dict.fromkeys(['init_from', 'resume_from_checkpoint', 'overwrite'], 'restore_from'),
+    **dict.fromkeys(['eval_interval', 'eval_steps'], 'val_every'),
+    'eval_iters': 'val_batch_count', 'validation_file': 'val_dataset',
+    'save_steps': 'save_every', 'logging_steps': 'print_every', 'log_interval': 'print_every',
+    'block_size': 'seq_length', 'lr': 'learning_rate', 'lr_scheduler_type': 'schedule',
+    'decay_lr': 'schedule', 'min_lr': 'min_learning_rate', 'beta2': 'adam_beta2',
+    **dict.fromkeys(['warmup_iters', 'num_warmup_steps'], 'warmup_steps'),
+    **dict.fromkeys(['grad_clip', 'max_grad_norm'], 'clip_gradients'),
+    'gradient_accumulation_steps': 'accumulate_gradients',
+    'gradient_checkpointing': 'memory_saving_gradients',
+    **dict.fromkeys(['per_device_train_batch_size', 'train_batch_size'], 'batch_size'),
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SizesConfig:

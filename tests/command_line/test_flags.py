@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 from src.command_line import flags
+from src.training import train_config
 
 
 @dataclasses.dataclass
@@ -198,6 +199,7 @@ def test_help_of_a_function_is_whole_and_fits_a_terminal(monkeypatch, capsys):
 CLOSED = """
 import os, sys
 from src.command_line import flags
+from src.training import train_config
 def main():
     with open(sys.argv[1], 'w') as file:
         print(1), print(2, file=sys.stderr), os.write(1, b'3'), sys.stdin.read()
@@ -249,3 +251,17 @@ def test_a_closed_terminal_ends_a_program_but_not_behind_nohup():
     for ignored, expected in (('', 128 + signal.SIGHUP), ("trap '' HUP;", 0)):
         command = ['bash', '-c', f'{ignored} "{sys.executable}" -c "{code}"']
         assert subprocess.run(command, cwd=ROOT, timeout=60).returncode == expected
+
+
+def test_what_other_programs_call_a_flag_of_training_is_named(capsys):
+    names = [field.name for field in dataclasses.fields(train_config.TrainConfig)]
+    assert set(train_config.ELSEWHERE.values()) <= set(names)
+    assert not set(train_config.ELSEWHERE) & set(names)
+    for name, ours in (('max_iters', 'steps'), ('num-train-epochs', 'epochs')):
+        with pytest.raises(SystemExit):
+            flags.parse(
+                train_config.TrainConfig,
+                ['--dataset', 'x', f'--{name}', '3'],
+                elsewhere=train_config.ELSEWHERE,
+            )
+        assert f'--{name} 3. It is called --{ours} here. --help' in capsys.readouterr().err
