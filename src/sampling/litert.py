@@ -25,7 +25,7 @@ import zlib
 
 import numpy as np
 
-from ..command_line import invocation
+from ..command_line import invocation, quiet
 from ..data import processes
 
 INSTALLATION = 'pip install ai-edge-litert'
@@ -73,12 +73,13 @@ class Graph:
             ValueError: the package ai-edge-litert is missing, or the file is not of this kind.
         """
         self.path, self.threads = path, threads
-        self._interpreter = _opened(path, threads or processes.cores())
-        try:
-            self._look_inside()
-        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-            reason = str(error).partition('\n')[0]
-            raise ValueError(f'{path} is damaged: {reason}') from None
+        with quiet.held():  # each time, it tells which delegate it has created
+            self._interpreter = _opened(path, threads or processes.cores())
+            try:
+                self._look_inside()
+            except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+                reason = str(error).partition('\n')[0]
+                raise ValueError(f'{path} is damaged: {reason}') from None
 
     def _look_inside(self):
         """Find the tensors by their names, and plan memory for a first step."""
