@@ -1,12 +1,9 @@
 """What documents tell people to type, and typing it."""
 
-import io
 import re
-import runpy
 import shlex
-import signal
-import sys
 
+import started
 from conftest import ROOT
 
 README = ROOT / 'README.md'
@@ -30,18 +27,5 @@ def typed(monkeypatch, command, *more):
     That programs can be started is what test_programs.py is about; here each would have to load
     TensorFlow.
     """
-    script, *arguments = shlex.split(command)
-    monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
-    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(b'The\n')))
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        if script == '-m':
-            monkeypatch.setattr(sys, 'argv', [*arguments, *more])
-            runpy.run_module(arguments[0], run_name='__main__')
-        else:
-            monkeypatch.setattr(sys, 'argv', [script, *arguments, *more])
-            runpy.run_path(str(ROOT / script), run_name='__main__')
-    except SystemExit as end:
-        assert not end.code, f'{command}: {end.code}'
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    status = started.here(monkeypatch, [*shlex.split(command), *more], 'The\n')
+    assert status == 0, f'{command}: {status}'

@@ -16,9 +16,11 @@ import threading
 import time
 
 import pytest
+import started
 from conftest import traced
 
 from src import interactive_conditional_samples
+from src.command_line import flags
 from src.model_files import model_directory
 from src.sampling import backends
 
@@ -40,13 +42,20 @@ def place(shallow_models_dir):
     return place
 
 
+@pytest.fixture
+def run(place, monkeypatch, capfd):
+    """Do what a program does that is started in `place`, but in this process."""
+    monkeypatch.chdir(place)
+    return lambda command, typed='': started.captured(monkeypatch, capfd, command, typed)
+
+
 def options(place, **others):
     return {
         'cwd': place, 'text': True, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **others
     }  # fmt: skip
 
 
-def run(place, command, typed='', **others):
+def run_alone(place, command, typed='', **others):
     command = [sys.executable, *map(str, command)]
     return subprocess.run(command, input=typed, timeout=120, **options(place, **others))
 
@@ -61,9 +70,9 @@ def header(number):
     return '=' * 40 + f' SAMPLE {number} ' + '=' * 40
 
 
-def test_talking_to_a_model(place):
+def test_talking_to_a_model(place, run):
     command = [*INTERACT, '--model_name', 'tiny', '--length', 4, '--nsamples', 2, '--top_k=40']
-    result = run(place, command + ['--temperature', 0], 'Good\n\n' + 'x' * 40 + '\n[1, 2]\n')
+    result = run(command + ['--temperature', 0], 'Good\n\n' + 'x' * 40 + '\n[1, 2]\n')
     assert result.returncode == 0
     good, long, list_ = re.split(r'(?<=={80}\n)', result.stdout)[:3]
     text = good.splitlines()[1]
@@ -77,8 +86,8 @@ def test_talking_to_a_model(place):
 
 
 @pytest.mark.parametrize('flag', ['--top_k=-3', '--temperature=-1', '--top_p=much'])
-def test_what_cannot_be_is_refused_before_the_prompt(place, flag):
-    result = run(place, [*INTERACT, '--model_name', 'tiny', flag], 'Good\n')
+def test_what_cannot_be_is_refused_before_the_prompt(place, run, flag):
+    result = run([*INTERACT, '--model_name', 'tiny', flag], 'Good\n')
     name, value = flag.removeprefix('--').split('=')
     assert result.returncode and result.stdout == ''
     assert name in result.stderr.splitlines()[-1] and value in result.stderr.splitlines()[-1]
@@ -192,57 +201,77 @@ def test_a_model_that_cannot_be_loaded_ends_the_program(typed, place, when):
         interactive_conditional_samples.interact_model('tiny', length=2)
 
 
-def test_prefixes_from_a_file_to_a_new_file(place):
+def test_prefixes_from_a_file_to_a_new_file(place, run):
     (place / 'prefixes').write_text('All\n\nthe world is\n')
     command = [*GENERATE, 'tiny', '--length', 5, '--seed', 1, '--include_prefix']
-    both = run(place, [*command, '--prefix_file', 'prefixes', '--batch_size', 2, '--out', 'both'])
+    both = run([*command, '--prefix_file', 'prefixes', '--batch_size', 2, '--out', 'both'])
     assert both.returncode == 0 and both.stdout == '', both.stderr
     texts = (place / 'both').read_text().split('\n' + '=' * 20 + '\n')
     assert [text[: len('All')] for text in texts] == ['All', 'the', '']
     (place / 'one').write_text('the world is')
-    one = run(place, [*command, '--prefix', 'FILE:one', '--nsamples', 1, '--stream'])
+    one = run([*command, '--prefix', 'FILE:one', '--nsamples', 1, '--stream'])
     assert one.stdout == f'{header(1)}\n{texts[1]}\n'
 
-    again = run(place, [*command, '--prefix', 'All', '--nsamples', 1, '--out', 'both'])
+    again = run([*command, '--prefix', 'All', '--nsamples', 1, '--out', 'both'])
     assert again.returncode == 1
     assert again.stderr.splitlines()[-1] == 'both is there already; give another --out'
     assert (place / 'both').read_text().startswith(texts[0])
 
     command += ['--prefix', 'All', '--nsamples', 2, '--out', 'new', '--logprobs', 3]
-    assert run(place, command).returncode == 0
+    assert run(command).returncode == 0
     lines = [json.loads(line) for line in (place / 'new').read_text().splitlines()]
     assert [line['prompt'] for line in lines] == ['All', 'All']
     assert [len(line['tokens']) for line in lines] == [5, 5]
 
 
-def test_marks_and_broken_files_of_prefixes(place):
+def test_marks_and_broken_files_of_prefixes(place, run):
     command = [*GENERATE, 'tiny', '--length', 2, '--nsamples', 1, '--include_prefix', 'yes']
     (place / 'marked').write_bytes('\ufeffAll'.encode())
     for prefix in (['--prefix', 'FILE:marked'], ['--prefix_file', 'marked']):
-        result = run(place, [*command, *prefix])
+        result = run([*command, *prefix])
         assert result.stdout.startswith(f'{header(1)}\nAll'), result.stderr
     (place / 'broken').write_bytes(b'\xe8')
-    result = run(place, [*command, '--prefix', 'FILE:broken'])
+    result = run([*command, '--prefix', 'FILE:broken'])
     assert result.returncode == 1 and 'broken is not UTF-8, at byte 0' in result.stderr
-    result = run(place, [*command, '--prefix', 'Ж', '--out', 'new'])
+    result = run([*command, '--prefix', 'Ж', '--out', 'new'])
     assert result.returncode == 1 and not (place / 'new').exists()
 
 
+class Stopping(io.StringIO):
+    """What is read where a signal comes instead."""
+
+    def readline(self):
+        signal.raise_signal(self.number)
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stopping_at_the_prompt_is_polite(place, number):
+def test_stopping_at_the_prompt_is_polite(place, monkeypatch, capsys, number):
+    typed = Stopping()
+    typed.number = number
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, 'argv', [*map(str, INTERACT), 'tiny'])
+    monkeypatch.setattr(sys, 'stdin', typed)
+    with pytest.raises(SystemExit) as end:
+        flags.run(interactive_conditional_samples.main)
+    assert end.value.code == 128 + number
+    said = capsys.readouterr()
+    assert said.out == 'Model prompt >>> ' and 'Traceback' not in said.err
+
+
+def test_a_program_that_is_stopped_at_the_prompt_ends(place):
     process = start(place, [*INTERACT, 'tiny'])
     assert process.stdout.read(len('Model prompt >>> ')) == 'Model prompt >>> '
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + signal.SIGTERM
     assert 'Traceback' not in errors
 
 
-def test_samples_from_nothing_in_openais_order_of_arguments(place):
+def test_samples_from_nothing_in_openais_order_of_arguments(place, run):
     # model_name, seed, nsamples, batch_size, length, temperature, top_k, top_p
     texts = []
     for batch_size in (1, 2):
-        result = run(place, [*GENERATE, 'tiny', 7, 3, batch_size, 5, 1, 40, 0.9])
+        result = run([*GENERATE, 'tiny', 7, 3, batch_size, 5, 1, 40, 0.9])
         assert result.returncode == 0, result.stderr
         assert [line for line in result.stdout.splitlines() if 'SAMPLE' in line] == [
             header(number) for number in (1, 2, 3)
@@ -299,14 +328,14 @@ def test_a_reader_that_leaves_ends_the_samples(place):
         ([*TRAIN, '--dataset', 'none'], 1, 'There is no text at none'),
     ],
 )
-def test_mistakes_are_told_in_one_line(place, command, code, complaint):
+def test_mistakes_are_told_in_one_line(place, run, command, code, complaint):
     shutil.copytree(place / 'models' / 'tiny', place / 'models' / 'tiny2')
     (place / 'models' / 'tiny2' / 'hparams.json').write_text('{"n_layer": -1}')
     if 'broken' in command:
         (place / 'models' / 'tiny2').rename(place / 'models' / 'broken')
     else:
         shutil.rmtree(place / 'models' / 'tiny2')
-    result = run(place, command)
+    result = run(command)
     assert result.returncode == code
     assert complaint in result.stderr.splitlines()[-1]
     assert 'Traceback' not in result.stderr
@@ -315,7 +344,7 @@ def test_mistakes_are_told_in_one_line(place, command, code, complaint):
 
 @pytest.mark.parametrize('script', [*INTERACT, *GENERATE])
 def test_help_explains_the_flags(place, script):
-    result = run(place, [script, '--help'])
+    result = run_alone(place, [script, '--help'])
     assert result.returncode == 0
     for name in ('model_name', 'seed', 'nsamples', 'length', 'top_k', 'stop', 'repetition_penalty'):
         assert f'--{name}' in result.stdout
@@ -326,7 +355,7 @@ def steps_of(output):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_is_saved_and_goes_on(place, number):
+def test_an_interrupted_run_is_saved_and_goes_on(place, run, number):
     process = start(place, TRAIN)
     printed = ''
     while '[5 |' not in printed:
@@ -338,27 +367,27 @@ def test_an_interrupted_run_is_saved_and_goes_on(place, number):
     assert process.returncode == 0
     assert printed.endswith(f'interrupted\nSaving checkpoint/run1/model-{last}\n')
     assert 'Traceback' not in errors
-    result = run(place, [*TRAIN, '--steps', last + 2])
+    result = run([*TRAIN, '--steps', last + 2])
     assert f'Loading checkpoint checkpoint/run1/model-{last}\n' in result.stdout
     assert steps_of(result.stdout) == [last + 1, last + 2]
 
 
-def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(place):
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(place, run):
     process = start(place, [*TRAIN, '--save_every', 2])  # saving most of the time
     while not list(place.glob('checkpoint/run1/model-1?.index')):
         time.sleep(0.01)
     process.kill()
     printed, _ = process.communicate(timeout=60)
     saved = model_directory.latest(place / 'checkpoint' / 'run1').rpartition('-')[2]
-    result = run(place, [*TRAIN, '--steps', saved])
+    result = run([*TRAIN, '--steps', saved])
     assert f'Loading checkpoint checkpoint/run1/model-{saved}\n' in result.stdout
     (resumed,) = steps_of(result.stdout)
     assert resumed == int(saved) >= steps_of(printed)[-1] - 2  # it was saved before that step
     assert not list(place.glob('checkpoint/run1/saving-*'))
 
 
-def test_a_full_disk_at_the_end_is_told_and_loses_nothing(place):
-    assert run(place, [*TRAIN, '--steps', 2]).returncode == 0
+def test_a_full_disk_at_the_end_is_told_and_loses_nothing(place, run):
+    assert run([*TRAIN, '--steps', 2]).returncode == 0
     before = {path.name: path.read_bytes() for path in (place / 'checkpoint' / 'run1').iterdir()}
     limited = 'ulimit -f 60; exec "$@"'  # no file may outgrow 60 KiB
     command = ['bash', '-c', limited, 'bash', sys.executable, *map(str, TRAIN), '--steps', '3']
@@ -382,9 +411,9 @@ def test_the_commands_of_the_book(place):
     (place / 'models').rename(src / 'models')
     (place / 'text').rename(src / 'dset.txt')
 
-    result = run(src, ['encode.py', 'dset.txt', 'out.npz'])
+    result = run_alone(src, ['encode.py', 'dset.txt', 'out.npz'])
     assert result.stdout == 'Reading files\nWriting out.npz\n', result.stderr
-    result = run(src, ['train.py', '--dataset', 'out.npz', '--steps', 2, '--sample_every', 2])
+    result = run_alone(src, ['train.py', '--dataset', 'out.npz', '--steps', 2, '--sample_every', 2])
     assert result.returncode == 0, result.stderr
     assert steps_of(result.stdout) == [1, 2]
     assert (src / 'samples' / 'run1' / 'samples-2').exists()
@@ -393,35 +422,44 @@ def test_the_commands_of_the_book(place):
         shutil.copy(path, src / 'models' / '117M')
     shutil.copy(src / 'checkpoint' / 'run1' / 'checkpoint', src / 'models' / '117M')
     command = ['interactive_conditional_samples.py', '--temperature', 0.8, '--top_k', 40]
-    result = run(src, [*command, '--model_name', '117M', '--length', 3], 'All\n')
+    result = run_alone(src, [*command, '--model_name', '117M', '--length', 3], 'All\n')
     assert result.returncode == 0, result.stderr
     assert 'Loading checkpoint models/117M/model-2\n' in result.stderr
     assert result.stdout.startswith(f'Model prompt >>> {header(1)}\n')
 
 
-def test_openais_modules_are_imported_as_openai_imported_them():
-    code = 'import model, sample, encoder; print(model.default_hparams().n_ctx)'
-    result = run(ROOT / 'src', ['-c', code], env={**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'})
-    assert result.stdout == '1024\n', result.stderr
-
-
-def test_a_notebook_in_src_asks_for_prompts_as_openais(place):
+@pytest.fixture(scope='module')
+def notebook(shallow, tmp_path_factory):
+    """What a notebook in src printed and said, and the folder of its models."""
+    models_dir = tmp_path_factory.mktemp('models')
+    shutil.copytree(shallow, models_dir / 'tiny')
     code = f"""
 from interactive_conditional_samples import interact_model
 import model, sample, encoder
-interact_model('tiny', None, 1, 1, 3, 1, 0, {str(place / 'models')!r})
+print(model.default_hparams().n_ctx)
+interact_model('tiny', None, 1, 1, 3, 1, 0, {str(models_dir)!r})
 """
     environment = {**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'}
-    result = run(ROOT / 'src', ['-W', 'error', '-c', code], 'All\n', env=environment)
+    command = ['-W', 'error', '-c', code]
+    return run_alone(ROOT / 'src', command, 'All\n', env=environment), models_dir
+
+
+def test_openais_modules_are_imported_as_openai_imported_them(notebook):
+    result, _ = notebook
+    assert result.stdout.startswith('1024\n'), result.stderr
+
+
+def test_a_notebook_in_src_asks_for_prompts_as_openais(notebook):
+    result, models_dir = notebook
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(f'Model prompt >>> {header(1)}\n')
-    assert f'{place}/models is in the place of top_p, and taken as models_dir\n' in result.stderr
+    assert result.stdout.partition('\n')[2].startswith(f'Model prompt >>> {header(1)}\n')
+    assert f'{models_dir} is in the place of top_p, and taken as models_dir\n' in result.stderr
 
 
 @pytest.mark.parametrize('script', [*INTERACT, *GENERATE])
-def test_openais_eighth_argument_may_be_the_folder_of_models(place, script):
+def test_openais_eighth_argument_may_be_the_folder_of_models(place, run, script):
     (place / 'models').rename(place / 'mine')
-    result = run(place, [script, 'tiny', 'None', 1, 1, 3, 1, 0, 'mine'], 'All\n')
+    result = run([script, 'tiny', 'None', 1, 1, 3, 1, 0, 'mine'], 'All\n')
     assert result.returncode == 0, result.stderr
     assert header(1) in result.stdout
     assert 'mine is in the place of top_p' in result.stderr
@@ -433,13 +471,20 @@ def test_models_are_found_from_src_and_runs_by_their_names(place):
     shutil.copytree(place / 'models', checkout / 'models')
     shutil.copytree(place / 'models' / 'tiny', checkout / 'src' / 'checkpoint' / 'r1')
     shutil.copytree(place / 'models' / 'tiny', checkout / 'checkpoint' / 'r2')
-    for name in ('tiny', 'r1', 'r2'):
-        command = ['generate_unconditional_samples.py', name, '--length', 2, '--nsamples', 1]
-        result = run(checkout / 'src', command)
-        assert result.returncode == 0, result.stderr
-        found = {'tiny': checkout / 'models/tiny', 'r1': 'checkpoint/r1'}
-        found = found.get(name, checkout / 'checkpoint/r2')
-        assert f'models/{name} is not there; using {found}\n' in result.stderr
+    code = """
+import runpy, sys
+script = 'generate_unconditional_samples.py'
+for name in ('tiny', 'r1', 'r2'):
+    sys.argv = [script, name, '--length', '2', '--nsamples', '1']
+    runpy.run_path(script, run_name='__main__')
+"""
+    result = run_alone(checkout / 'src', ['-c', code])
+    assert result.returncode == 0, result.stderr
+    assert re.findall('models/.* is not there; using .*', result.stderr) == [
+        f'models/tiny is not there; using {checkout / "models/tiny"}',
+        'models/r1 is not there; using checkpoint/r1',
+        f'models/r2 is not there; using {checkout / "checkpoint/r2"}',
+    ]
 
 
 def test_a_program_does_not_wait_for_keras():
@@ -449,15 +494,15 @@ def test_a_program_does_not_wait_for_keras():
         'print("tensorflow" in sys.modules, [n for n in sys.modules if n.startswith("keras.src")])'
     )
     environment = {k: v for k, v in os.environ.items() if k != 'TF_USE_LEGACY_KERAS'}
-    assert run(ROOT, ['-c', code], env=environment).stdout == 'True []\n'
+    assert run_alone(ROOT, ['-c', code], env=environment).stdout == 'True []\n'
 
 
-def test_the_one_model_that_was_downloaded_serves_all_commands(place):
+def test_the_one_model_that_was_downloaded_serves_all_commands(place, run):
     (place / 'models' / 'tiny').rename(place / 'models' / '345M')
-    result = run(place, [ROOT / 'encode.py', 'text', 'out.npz'])
+    result = run([ROOT / 'encode.py', 'text', 'out.npz'])
     assert result.returncode == 0
     assert 'models/124M is not there; using models/345M\n' in result.stderr
     command = [ROOT / 'train.py', '--dataset', 'out.npz', '--steps', 1, '--sample_every', 0]
-    result = run(place, command)
+    result = run(command)
     assert 'models/124M is not there; using models/345M\n' in result.stderr
     assert steps_of(result.stdout) == [1]
