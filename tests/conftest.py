@@ -22,12 +22,14 @@ os.environ['XLA_FLAGS'] = ' '.join(
 import numpy as np
 import pytest
 import runs
+import shared_steps
 import tensorflow as tf
 
 from src import encoder, model
 from src.exporting import export
 from src.gradients import custom_gradients, small_model
 from src.model_files import checkpoint, model_directory
+from src.training import train_step
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 ROOT = GOLDEN.parent.parent
@@ -54,6 +56,12 @@ def pytest_collection_finish():
 def steps_of_large_models(monkeypatch):
     """Tiny models are trained as large ones are, whose steps do not take seconds to compile."""
     monkeypatch.setattr(small_model, 'WIDEST', 0)
+
+
+@pytest.fixture(autouse=True)
+def steps_are_compiled_once(monkeypatch):
+    """Runs that only differ in their files and numbers of steps need not be compiled each."""
+    monkeypatch.setattr(train_step, 'compiled', shared_steps.compiled)
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +142,7 @@ def after_two_steps(tmp_path_factory, shallow):
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(directory)
         monkeypatch.setattr(small_model, 'WIDEST', 0)
+        monkeypatch.setattr(train_step, 'compiled', shared_steps.compiled)
         runs.train(steps=2)
     return directory / 'checkpoint'
 

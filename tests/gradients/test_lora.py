@@ -37,6 +37,11 @@ def whole(branches):
     return {key: value for branch in branches for key, value in branch.items()}
 
 
+@pytest.fixture(autouse=True)
+def steps_are_compiled_once():
+    """Each is compiled anew, for that is what is tested."""
+
+
 def config(**changes):
     settings = {'dataset': '', 'batch_size': 2, 'seed': 1, 'lora_rank': 3, 'lora_alpha': 6.0}
     return train_config.TrainConfig(**(settings | changes))

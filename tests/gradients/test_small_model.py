@@ -13,6 +13,11 @@ def steps_of_large_models():
     """These tests are about the others."""
 
 
+@pytest.fixture(autouse=True)
+def steps_are_compiled_once():
+    """Each is compiled anew, for that is what is tested."""
+
+
 def config(**changes):
     return train_config.TrainConfig(dataset='none', seed=1, **changes)
 

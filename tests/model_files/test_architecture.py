@@ -23,11 +23,10 @@ SMALL = {'n_layer': 2, 'n_head': 2, 'n_embd': 8, 'n_ctx': 16}
 
 
 @pytest.fixture
-def place(models_dir, monkeypatch):
-    """A working directory with the model `tiny` and a text."""
-    monkeypatch.chdir(models_dir.parent)
+def place(place):
+    """A working directory with the model `tiny`, of one layer, and a text."""
     pathlib.Path('text').write_text(TEXT)
-    return models_dir.parent
+    return place
 
 
 def weights(directory):
@@ -141,7 +140,7 @@ def test_rows_without_tokens_are_used_before_rows_are_added(place):
 
 def test_files_are_the_models_own_where_nothing_is_new(place):
     pathlib.Path('models/tiny/hparams.json').write_text(
-        '{"n_layer": 3, "n_head": 3, "n_embd": 24, "n_ctx": 32,\n "n_vocab": 97}'
+        '{"n_layer": 1, "n_head": 3, "n_embd": 24, "n_ctx": 32,\n "n_vocab": 97}'
     )
     train(special_tokens='<|endoftext|>', steps=1)
     for name in ('hparams.json', 'encoder.json', 'vocab.bpe'):
@@ -215,9 +214,9 @@ def test_a_new_model_needs_a_vocabulary_and_sizes(place):
 
 
 def test_flags_replace_sizes_of_hparams_json(place):
-    train(restore_from='scratch', n_layer=1, special_tokens=TOKENS, seq_length=1024, steps=1)
+    train(restore_from='scratch', n_layer=2, special_tokens=TOKENS, seq_length=1024, steps=1)
     hparams, _ = described('models/tiny')
-    assert described('checkpoint/run1')[0] == {**hparams, 'n_layer': 1, 'n_vocab': 100}
+    assert described('checkpoint/run1')[0] == {**hparams, 'n_layer': 2, 'n_vocab': 100}
     with pytest.raises(ValueError, match='n_embd 25 is not a multiple of n_head 3'):
         train(restore_from='scratch', n_embd=25)
 

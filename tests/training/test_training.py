@@ -12,6 +12,7 @@ import matplotlib.image
 import numpy as np
 import oracle
 import pytest
+import shared_steps
 import tensorflow as tf
 from conftest import TEXT
 from runs import same, scalars, train, weights
@@ -20,7 +21,7 @@ from src import encoder, load_dataset, model
 from src.gradients import small_model
 from src.model_files import checkpoint, model_directory
 from src.sampling import generation
-from src.training import dataset, train_config, training, training_loop
+from src.training import dataset, train_config, train_step, training, training_loop
 
 
 def untimed(printed):
@@ -56,6 +57,7 @@ def test_a_run_that_has_ended_holds_no_memory(place, monkeypatch, widest):
         return sum(isinstance(each, tf.Graph) for each in gc.get_objects())
 
     monkeypatch.setattr(small_model, 'WIDEST', widest)
+    monkeypatch.setattr(train_step, 'compiled', shared_steps.anew)
     train(run_name='first')  # what TensorFlow keeps for its own operations
     before = graphs()
     train(run_name='second')
