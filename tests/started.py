@@ -31,8 +31,8 @@ def here(monkeypatch, arguments, typed=''):
     return 0
 
 
-def captured(monkeypatch, capfd, arguments, typed=''):
-    """The same; what subprocess.run gives for it."""
-    capfd.readouterr()
+def captured(monkeypatch, captures, arguments, typed=''):
+    """The same; what subprocess.run gives for it. `captures` is capfd or capsys."""
+    captures.readouterr()
     status = here(monkeypatch, arguments, typed)
-    return subprocess.CompletedProcess(arguments, status, *capfd.readouterr())
+    return subprocess.CompletedProcess(arguments, status, *captures.readouterr())

@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 import pytest
+import started
 from conftest import ROOT
 
 from src.data import pickles
@@ -31,9 +32,25 @@ def place(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def small_place(tmp_path):
+    """The same with a vocabulary that is read in no time."""
+    (tmp_path / 'models' / '124M').mkdir(parents=True)
+    for name in ('encoder.json', 'vocab.bpe'):
+        shutil.copy(ROOT / 'models' / 'shakespeare' / name, tmp_path / 'models' / '124M')
+    return tmp_path
+
+
 def run(place, *arguments, script=ENCODE, **options):
     command = [sys.executable, script, *arguments]
     return subprocess.run(command, cwd=place, capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capfd):
+    """Do in this process what `python encode.py *arguments` does."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: started.captured(monkeypatch, capfd, [ENCODE, *arguments])
 
 
 def last_line(text):
@@ -49,13 +66,12 @@ def test_what_it_prints_and_writes(place):
         assert npz['arr_0'].tolist() == [15496, 11, 995, 13, 50256]
 
 
-def test_flags(place):
+def test_flags(place, typed):
     (place / 'models' / '124M').rename(place / 'mine')
     (place / 'texts').mkdir()
     for name in 'ab':
         (place / 'texts' / name).write_text('Größe', encoding='utf-16')
-    result = run(
-        place, '--models_dir', '.', '--model_name', 'mine', '--combine', '8',
+    result = typed('--models_dir', '.', '--model_name', 'mine', '--combine', '8',
         '--encoding', 'utf-16', '--literal_endoftext', 'texts', 'out',
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -66,51 +82,53 @@ def test_flags(place):
 
 
 @pytest.mark.parametrize('out', ['out.npz', 'out.npy'])
-def test_several_processes_write_the_same(place, out):
-    with open(place / 'large.txt', 'w', encoding='utf-8') as file:
+def test_several_processes_write_the_same(small_place, out):
+    with open(small_place / 'large.txt', 'w', encoding='utf-8') as file:
         file.writelines(f'{n}. 东京👩‍👩‍👧‍👦 end<|endoftext|>\n' for n in range(40_000))  # 3 blocks
-    (place / 'jokes.csv').write_text('text\n"quoted\n"\n' + 'one\n' * 20_000)
+    (small_place / 'jokes.csv').write_text('text\n"quoted\n"\n' + 'one\n' * 20_000)
     written = []
     for num_proc in '12':
-        result = run(place, '--num_proc', num_proc, '--combine', '9', '*.*', out)
+        result = run(small_place, '--num_proc', num_proc, '--combine', '9', '*.*', out)
         assert result.returncode == 0, result.stderr
-        arrays = np.load(place / out)
+        arrays = np.load(small_place / out)
         written.append([arrays] if out == 'out.npy' else [arrays[name] for name in arrays.files])
-        (place / out).unlink()
+        (small_place / out).unlink()
     one, two = written
     assert len(one) == len(two) and all(map(np.array_equal, one, two))
 
 
-def test_special_tokens_are_behind_the_vocabulary(place):
+def test_special_tokens_are_behind_the_vocabulary(place, typed):
     (place / 'dset.txt').write_text('<BOS>Hello, world.[SEP] é<EOS>')
-    result = run(place, 'dset.txt', 'out.npz', '--special_tokens', '<BOS>, <EOS>,[SEP] é')
+    result = typed('dset.txt', 'out.npz', '--special_tokens', '<BOS>, <EOS>,[SEP] é')
     assert result.returncode == 0, result.stderr
     with np.load(place / 'out.npz') as npz:
         assert npz['arr_0'].tolist() == [50257, 15496, 11, 995, 13, 50259, 50258, 50256]
 
 
-def test_any_size_will_do_because_all_share_the_vocabulary(place):
-    (place / 'dset.txt').write_text('x')
-    (place / 'models' / '124M').rename(place / 'models' / '355M')
-    result = run(place, 'dset.txt', 'out.npz')
+def test_any_size_will_do_because_all_share_the_vocabulary(small_place, typed):
+    (small_place / 'dset.txt').write_text('x')
+    (small_place / 'models' / '124M').rename(small_place / 'models' / '355M')
+    result = typed('dset.txt', 'out.npz')
     assert result.returncode == 0
     assert 'models/124M is not there; using models/355M\n' in result.stderr
 
 
-def test_tensorflow_is_not_loaded(place):
-    (place / 'dset.txt').write_text('x')
-    (place / 'tensorflow.py').write_text('raise SystemExit("TensorFlow was loaded")')
-    result = run(place, 'dset.txt', 'out.npz', env={**os.environ, 'PYTHONPATH': str(place)})
+def test_tensorflow_is_not_loaded(small_place):
+    (small_place / 'dset.txt').write_text('x')
+    (small_place / 'tensorflow.py').write_text('raise SystemExit("TensorFlow was loaded")')
+    result = run(
+        small_place, 'dset.txt', 'out.npz', env={**os.environ, 'PYTHONPATH': str(small_place)}
+    )
     assert result.returncode == 0, result.stderr
 
 
-def test_it_works_where_the_book_puts_it(place):
+def test_it_works_where_the_book_puts_it(small_place):
     """encode.py, load_dataset.py and models copied into src, and started there."""
-    shutil.copytree(ROOT / 'src', place / 'src')
-    shutil.copy(ENCODE, place / 'src')
-    (place / 'models').rename(place / 'src' / 'models')
-    (place / 'src' / 'dset.txt').write_text('Hello, world.')
-    result = run(place / 'src', 'dset.txt', 'out.npz', script='encode.py')
+    shutil.copytree(ROOT / 'src', small_place / 'src')
+    shutil.copy(ENCODE, small_place / 'src')
+    (small_place / 'models').rename(small_place / 'src' / 'models')
+    (small_place / 'src' / 'dset.txt').write_text('Hello, world.')
+    result = run(small_place / 'src', 'dset.txt', 'out.npz', script='encode.py')
     assert (result.returncode, result.stdout) == (0, 'Reading files\nWriting out.npz\n')
 
 
@@ -138,35 +156,35 @@ def test_it_works_where_the_book_puts_it(place):
         (['.', 'old.npz'], 'old.npz is one of the files in .; write it elsewhere'),
     ],
 )
-def test_mistakes_are_told_in_one_line_and_leave_nothing(place, arguments, complaint):
-    (place / 'dset.txt').write_text('x')
-    (place / 'empty.txt').write_text('')
-    (place / 'latin.txt').write_bytes('Größe'.encode('latin-1'))
-    (place / 'old.npz').write_bytes(b'mine')
-    (place / 'rows.csv').write_text('text\none\ntwo,three\n')
-    before = sorted(os.listdir(place))
-    result = run(place, *arguments)
+def test_mistakes_are_told_in_one_line_and_leave_nothing(small_place, typed, arguments, complaint):
+    (small_place / 'dset.txt').write_text('x')
+    (small_place / 'empty.txt').write_text('')
+    (small_place / 'latin.txt').write_bytes('Größe'.encode('latin-1'))
+    (small_place / 'old.npz').write_bytes(b'mine')
+    (small_place / 'rows.csv').write_text('text\none\ntwo,three\n')
+    before = sorted(os.listdir(small_place))
+    result = typed(*arguments)
     assert result.returncode not in (0, None)
     assert complaint in last_line(result.stderr)
     assert 'Traceback' not in result.stderr
-    assert sorted(os.listdir(place)) == before
-    assert (place / 'old.npz').read_bytes() == b'mine'
+    assert sorted(os.listdir(small_place)) == before
+    assert (small_place / 'old.npz').read_bytes() == b'mine'
 
 
 @pytest.mark.parametrize('num_proc', ['1', '2'])
-def test_a_full_disk_is_told_and_loses_nothing(place, num_proc):
-    (place / 'dset.txt').write_text(''.join(map(chr, range(0x4E00, 0x9F00))) * 5)
-    (place / 'out.npz').write_bytes(b'mine')
+def test_a_full_disk_is_told_and_loses_nothing(small_place, num_proc):
+    (small_place / 'dset.txt').write_text(''.join(map(chr, range(0x4E00, 0x9F00))) * 5)
+    (small_place / 'out.npz').write_bytes(b'mine')
     command = (
         f'ulimit -f 100; exec {sys.executable} {ENCODE} dset.txt out.npz --num_proc {num_proc}'
     )
     result = subprocess.run(
-        ['bash', '-c', command], cwd=place, capture_output=True, text=True
+        ['bash', '-c', command], cwd=small_place, capture_output=True, text=True
     )  # no file may outgrow 100 KiB
     assert result.returncode == 1
     assert last_line(result.stderr) == "[Errno 27] File too large: 'out.npz'"
-    assert sorted(os.listdir(place)) == ['dset.txt', 'models', 'out.npz']
-    assert (place / 'out.npz').read_bytes() == b'mine'
+    assert sorted(os.listdir(small_place)) == ['dset.txt', 'models', 'out.npz']
+    assert (small_place / 'out.npz').read_bytes() == b'mine'
 
 
 def unread_bytes(pipe):
@@ -176,27 +194,27 @@ def unread_bytes(pipe):
 
 
 @pytest.fixture
-def endless(place):
+def endless(small_place):
     """encode.py in the midst of a file that does not end."""
-    os.mkfifo(place / 'endless')
-    (place / 'out.npz').write_bytes(b'mine')
+    os.mkfifo(small_place / 'endless')
+    (small_place / 'out.npz').write_bytes(b'mine')
     started = []
 
     @contextlib.contextmanager
     def start(*arguments):
         process = subprocess.Popen(
             [sys.executable, ENCODE, 'endless', 'out.npz', *arguments],
-            cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=small_place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
         started.append(process)
-        with open(place / 'endless', 'wb') as pipe:
+        with open(small_place / 'endless', 'wb') as pipe:
             pipe.write(b'text ' * 500_000)  # more than a block
             pipe.flush()
             assert process.stdout.readline() == 'Reading files\n'
             while unread_bytes(pipe):  # it has begun, and waits for more
                 time.sleep(0.01)
-            assert list(place.glob('.out.npz*'))
+            assert list(small_place.glob('.out.npz*'))
             yield process, pipe
 
     yield start
@@ -212,12 +230,12 @@ def require_nothing_lost(place, errors):
 
 @pytest.mark.parametrize('num_proc', ['1', '2'])
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_leaves_nothing(place, endless, number, num_proc):
+def test_interrupted_it_leaves_nothing(small_place, endless, number, num_proc):
     with endless('--num_proc', num_proc) as (process, _):
         os.killpg(process.pid, number)  # as a terminal does
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 128 + number
-    require_nothing_lost(place, errors)
+    require_nothing_lost(small_place, errors)
 
 
 def children_of(process):
@@ -228,7 +246,7 @@ def children_of(process):
     ]
 
 
-def test_a_process_that_is_killed_ends_it(place, endless):
+def test_a_process_that_is_killed_ends_it(small_place, endless):
     with endless('--num_proc', '2') as (process, pipe):
         while not (children := children_of(process)):
             time.sleep(0.01)
@@ -241,25 +259,25 @@ def test_a_process_that_is_killed_ends_it(place, endless):
     assert last_line(errors).startswith(
         'One of the processes was ended from outside. If the memory'
     )
-    require_nothing_lost(place, errors)
+    require_nothing_lost(small_place, errors)
 
 
-def test_two_with_one_output_do_not_spoil_it(place, endless):
-    (place / 'dset.txt').write_text('x')
+def test_two_with_one_output_do_not_spoil_it(small_place, endless):
+    (small_place / 'dset.txt').write_text('x')
     with endless() as (process, _):
-        result = run(place, 'dset.txt', 'out.npz')
+        result = run(small_place, 'dset.txt', 'out.npz')
         assert result.returncode == 1
         assert last_line(result.stderr).startswith(
             f'out.npz is being written by process {process.pid} on '
         )
         process.kill()
         process.communicate()
-    assert len(os.listdir(place)) == 6  # with its lock, and what it had written
-    assert run(place, 'dset.txt', 'out.npz').returncode == 0
-    assert sorted(os.listdir(place)) == ['dset.txt', 'endless', 'models', 'out.npz']
+    assert len(os.listdir(small_place)) == 6  # with its lock, and what it had written
+    assert run(small_place, 'dset.txt', 'out.npz').returncode == 0
+    assert sorted(os.listdir(small_place)) == ['dset.txt', 'endless', 'models', 'out.npz']
 
 
-def test_processes_end_with_one_that_is_killed(place, endless):
+def test_processes_end_with_one_that_is_killed(small_place, endless):
     with endless('--num_proc', '2') as (process, pipe):
         while len(children := children_of(process)) < 1:
             time.sleep(0.01)
@@ -271,19 +289,19 @@ def test_processes_end_with_one_that_is_killed(place, endless):
             time.sleep(0.05)
 
 
-def test_brackets_of_folders_are_no_pattern(place):
+def test_brackets_of_folders_are_no_pattern(place, typed):
     folder = place / 'a [draft] b'
     folder.mkdir()
     (folder / 'one.txt').write_text('Hello, world.')
-    result = run(place, 'a [draft] b/*.txt', 'out.npz')
+    result = typed('a [draft] b/*.txt', 'out.npz')
     assert result.returncode == 0, result.stderr
     with np.load(place / 'out.npz') as npz:
         assert npz['arr_0'].tolist() == [15496, 11, 995, 13, 50256]
 
 
-def test_what_is_read_of_a_table_is_told(place):
+def test_what_is_read_of_a_table_is_told(place, typed):
     (place / 'x.csv').write_text('id;text\n1;hello there\n2;bye now\n')
-    result = run(place, 'x.csv', 'out.npz')
+    result = typed('x.csv', 'out.npz')
     assert result.stdout == 'Reading files\nWriting out.npz\n'
     told = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     assert (
