@@ -1,5 +1,6 @@
 """What several tests start from: a real model directory, and a model that is no model."""
 
+import dataclasses
 import functools
 import gc
 import json
@@ -158,6 +159,14 @@ def trained(place, after_two_steps):
 def tiny():
     """The recorded model, loaded."""
     return recorded()
+
+
+@pytest.fixture
+def two_layers():
+    """The recorded model with two of its layers: a first and a last one, and less to trace."""
+    lm = recorded()
+    params = {name: part for name, part in lm.params.items() if name != 'h2'}
+    return model.GPT2(dataclasses.replace(lm.hparams, n_layer=2), params)
 
 
 def recorded():

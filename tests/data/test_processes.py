@@ -2,14 +2,16 @@
 
 import itertools
 import os
+import pathlib
 import subprocess
 import sys
 import time
 
 import pytest
-from conftest import ROOT
 
 from src.data import processes
+
+ROOT = pathlib.Path(__file__).parents[2]  # not conftest's: each process would load TensorFlow
 
 
 def later(argument):

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import oracle
 import pytest
+import started
 from conftest import ROOT
 from oracle import brute_force, numpy_tree
 
@@ -276,14 +277,12 @@ def test_a_model_that_gives_no_numbers_gives_no_numbers(place, monkeypatch, what
         evaluate.evaluate(config(**{what: path}))
 
 
+@pytest.mark.filterwarnings("ignore:'src:RuntimeWarning")  # runpy finds what is imported
 @pytest.mark.parametrize(
     'start', [['-m', 'src.evaluation.evaluate'], ['src/evaluation/evaluate.py']]
 )
-def test_its_file_is_the_command_too(place, start):
-    start = [str(ROOT / word) if word.endswith('.py') else word for word in start]
-    result = subprocess.run(
-        [sys.executable, *start, '--model_name', 'tiny/model.ckpt', '--dataset', 'text'],
-        env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+def test_its_file_is_the_command_too(place, start, monkeypatch, capsys):
+    command = [*start, '--model_name', 'tiny/model.ckpt', '--dataset', 'text']
+    result = started.captured(monkeypatch, capsys, command)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith('loss ')

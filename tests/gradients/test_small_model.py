@@ -13,25 +13,20 @@ def steps_of_large_models():
     """These tests are about the others."""
 
 
-@pytest.fixture(autouse=True)
-def steps_are_compiled_once():
-    """Each is compiled anew, for that is what is tested."""
-
-
 def config(**changes):
     return train_config.TrainConfig(dataset='none', seed=1, **changes)
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 4])
-def test_loss_and_gradients_are_the_models(tiny, batch_size, monkeypatch):
+def test_loss_and_gradients_are_the_models(two_layers, batch_size, monkeypatch):
     monkeypatch.setattr(small_model.processes, 'cores', lambda: 2)
     random = np.random.default_rng(0)
     inputs, tokens = tf.constant(random.integers(0, 97, [2, batch_size, 32]), tf.int32)
-    variables = list(model.by_name(tiny.params).values())
-    of_batch = small_model.loss_and_gradients(tiny, variables, batch_size, 32)
+    variables = list(model.by_name(two_layers.params).values())
+    of_batch = small_model.loss_and_gradients(two_layers, variables, batch_size, 32)
     loss, gradients = of_batch(inputs, tokens)
     with tf.GradientTape() as tape:
-        expected = model.lm_loss(tiny(inputs)['logits'], tokens)
+        expected = model.lm_loss(two_layers(inputs)['logits'], tokens)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     for variable, gradient, other in zip(
         variables, gradients, tape.gradient(expected, variables), strict=True
@@ -82,18 +77,18 @@ def test_two_steps_and_two_more_are_four(place):
 @pytest.mark.parametrize(
     'flags', [{}, {'noise': 0.3}, {'accumulate_gradients': 2}, {'dropout': 0.1}]
 )
-def test_a_step_is_that_of_the_other_way(tiny, flags, monkeypatch):
+def test_a_step_is_that_of_the_other_way(two_layers, flags, monkeypatch):
     number = flags.get('accumulate_gradients', 1)
     tokens = np.random.default_rng(0).integers(0, 97, [number, 2, 16]).astype(np.int32)
-    before = [v.numpy().copy() for v in tiny.trainable_variables]
+    before = [v.numpy().copy() for v in two_layers.trainable_variables]
     after = []
     for widest in (small_model.WIDEST, 0):
         monkeypatch.setattr(small_model, 'WIDEST', widest)
-        for variable, value in zip(tiny.trainable_variables, before, strict=True):
+        for variable, value in zip(two_layers.trainable_variables, before, strict=True):
             variable.assign(value.copy())
         settings = config(batch_size=2, optimizer='sgd', **flags)
-        state = train_step.TrainState(tiny, settings, [np.arange(50, dtype=np.uint16)])
+        state = train_step.TrainState(two_layers, settings, [np.arange(50, dtype=np.uint16)])
         loss, norm = train_step.compiled(state, settings, 16)(tokens, 0.1)
-        after.append([loss, norm, *(v.numpy().copy() for v in tiny.trainable_variables)])
+        after.append([loss, norm, *(v.numpy().copy() for v in two_layers.trainable_variables)])
     for one, other in zip(*after, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)

@@ -1,10 +1,8 @@
-import dataclasses
 import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import recorded
 
 from src import load_dataset, model
 from src.gradients import small_model
@@ -17,19 +15,6 @@ RUNS = {
     'adam_transformer_layers': {'learning_rate': 0.001, 'only_train_transformer_layers': True},
     'adam_accumulated': {'learning_rate': 0.001, 'accumulate_gradients': 2},
 }
-
-
-@pytest.fixture
-def whole():
-    """The recorded model with all of its layers, as the recorded losses have it."""
-    return recorded()
-
-
-@pytest.fixture
-def tiny(whole):
-    """Its first two layers, one that begins and one that ends; traced in two thirds of the time."""
-    hparams = dataclasses.replace(whole.hparams, n_layer=2)
-    return model.GPT2(hparams, {k: v for k, v in whole.params.items() if k != 'h2'})
 
 
 def config(**changes):
@@ -51,15 +36,15 @@ def start(lm, window=32, dtype_of_tokens=np.uint16, end=None, **changes):
 
 @pytest.mark.parametrize('memory_saving, widest', [(False, 128), (False, 0), (True, 128)])
 @pytest.mark.parametrize('run', RUNS)
-def test_ten_steps_follow_shepperds(whole, golden, run, memory_saving, widest, monkeypatch):
+def test_ten_steps_follow_shepperds(tiny, golden, run, memory_saving, widest, monkeypatch):
     monkeypatch.setattr(small_model, 'WIDEST', widest)
     theirs = golden('golden_losses.npz')
-    state, step = start(whole, memory_saving_gradients=memory_saving, **RUNS[run])
+    state, step = start(tiny, memory_saving_gradients=memory_saving, **RUNS[run])
     number = RUNS[run].get('accumulate_gradients', 1)
     batches = theirs['batches'][: 10 * number].reshape(10, number, 2, 32)
     losses = [float(step(tf.constant(batch, tf.int32))) for batch in batches]
     np.testing.assert_allclose(losses, theirs[f'{run}/losses'], atol=1e-5)
-    for name, variable in model.by_name(whole.params).items():
+    for name, variable in model.by_name(tiny.params).items():
         if f'{run}/{name}' in theirs:
             # Adam turns the rounding of a gradient near 0 into a difference that can be seen
             np.testing.assert_allclose(variable, theirs[f'{run}/{name}'], atol=5e-5)
@@ -68,19 +53,19 @@ def test_ten_steps_follow_shepperds(whole, golden, run, memory_saving, widest, m
 
 
 @pytest.mark.parametrize('memory_saving', [False, True])
-def test_accumulated_small_batches_are_the_large_one(tiny, memory_saving):
-    weights = {name: v.numpy().copy() for name, v in model.by_name(tiny.params).items()}
+def test_accumulated_small_batches_are_the_large_one(two_layers, memory_saving):
+    weights = {name: v.numpy().copy() for name, v in model.by_name(two_layers.params).items()}
     tokens = np.random.default_rng(0).integers(0, 97, [1, 4, 16])
     results = []
     for number in (1, 2, 4):
-        for name, variable in model.by_name(tiny.params).items():
+        for name, variable in model.by_name(two_layers.params).items():
             variable.assign(weights[name].copy())  # it may keep the array, and change it
         _, step = start(
-            tiny, 16, optimizer='sgd', learning_rate=1.0, batch_size=4 // number,
+            two_layers, 16, optimizer='sgd', learning_rate=1.0, batch_size=4 // number,
             accumulate_gradients=number, memory_saving_gradients=memory_saving,
         )  # fmt: skip
         loss = step(tf.constant(tokens.reshape(number, 4 // number, 16), tf.int32))
-        results.append([loss.numpy(), *(v.numpy().copy() for v in tiny.trainable_variables)])
+        results.append([loss.numpy(), *(v.numpy().copy() for v in two_layers.trainable_variables)])
     for result in results[1:]:
         for a, b in zip(result, results[0], strict=True):
             np.testing.assert_allclose(a, b, atol=2e-6)
@@ -92,16 +77,16 @@ def test_accumulated_small_batches_are_the_large_one(tiny, memory_saving):
 @pytest.mark.parametrize('number', [1, 2])
 @pytest.mark.parametrize('memory_saving', [False, True])
 def test_every_combination_takes_the_gradient_of_the_plain_model(
-    tiny, memory_saving, number, dtype, tolerance
+    two_layers, memory_saving, number, dtype, tolerance
 ):
     tokens = np.random.default_rng(0).integers(0, 97, [4, 16]).astype(np.int32)
-    variables = model.by_name(tiny.params)
+    variables = model.by_name(two_layers.params)
     with tf.GradientTape() as tape:
-        expected_loss = model.lm_loss(tiny(tokens)['logits'], tf.constant(tokens))
+        expected_loss = model.lm_loss(two_layers(tokens)['logits'], tf.constant(tokens))
     expected = tape.gradient(expected_loss, variables)
     before = {name: v.numpy().copy() for name, v in variables.items()}
     _, step = start(
-        tiny, 16, optimizer='sgd', batch_size=4 // number, accumulate_gradients=number,
+        two_layers, 16, optimizer='sgd', batch_size=4 // number, accumulate_gradients=number,
         memory_saving_gradients=memory_saving, dtype=dtype,
     )  # fmt: skip
     loss = step(tf.constant(tokens.reshape(number, 4 // number, 16)), 1.0)
@@ -129,16 +114,16 @@ def loss_of_learnt(lm, marked):  # by the plain model, one token after the other
 
 @pytest.mark.parametrize('number', [1, 2, 4])
 @pytest.mark.parametrize('memory_saving', [False, True])
-def test_only_what_is_to_be_learnt_is(tiny, memory_saving, number):
+def test_only_what_is_to_be_learnt_is(two_layers, memory_saving, number):
     marked = sparse_tokens([4, 16])
-    variables = model.by_name(tiny.params)
+    variables = model.by_name(two_layers.params)
     with tf.GradientTape() as tape:
-        expected_loss = loss_of_learnt(tiny, marked)
+        expected_loss = loss_of_learnt(two_layers, marked)
     expected = tape.gradient(expected_loss, variables)
     before = {name: v.numpy().copy() for name, v in variables.items()}
     _, step = start(
-        tiny, 16, np.int32, optimizer='sgd', batch_size=4 // number, accumulate_gradients=number,
-        memory_saving_gradients=memory_saving,
+        two_layers, 16, np.int32, optimizer='sgd', batch_size=4 // number,
+        accumulate_gradients=number, memory_saving_gradients=memory_saving,
     )  # fmt: skip
     loss = step(tf.constant(marked.reshape(number, 4 // number, 16)), 1.0)
     np.testing.assert_allclose(loss, expected_loss, rtol=2e-6)
@@ -148,22 +133,22 @@ def test_only_what_is_to_be_learnt_is(tiny, memory_saving, number):
 
 
 @pytest.mark.parametrize('memory_saving', [False, True])
-def test_where_nothing_is_to_be_learnt_nothing_changes(tiny, memory_saving):
-    before = [v.numpy().copy() for v in tiny.trainable_variables]
-    _, step = start(tiny, 16, np.int32, memory_saving_gradients=memory_saving)
+def test_where_nothing_is_to_be_learnt_nothing_changes(two_layers, memory_saving):
+    before = [v.numpy().copy() for v in two_layers.trainable_variables]
+    _, step = start(two_layers, 16, np.int32, memory_saving_gradients=memory_saving)
     marked = ~np.random.default_rng(0).integers(0, 97, [1, 2, 16])
     loss, norm = step.compiled(tf.constant(marked, tf.int32), 0.1)
     assert (float(loss), float(norm)) == (0, 0)
-    assert all(map(np.array_equal, before, tiny.trainable_variables))
+    assert all(map(np.array_equal, before, two_layers.trainable_variables))
 
 
-def test_noise_comes_where_nothing_is_to_be_learnt_as_well(tiny):
+def test_noise_comes_where_nothing_is_to_be_learnt_as_well(two_layers):
     marked = sparse_tokens([2, 16])
-    _, step = start(tiny, 16, np.int32, noise=0.5)
+    _, step = start(two_layers, 16, np.int32, noise=0.5)
     inputs = train_step.with_noise(
         tf.constant(np.maximum(marked, ~marked)[None]), 0.5, 97, tf.constant([1, 0], tf.int64)
     )
-    logits = tiny(inputs[0])['logits'][:, :-1]
+    logits = two_layers(inputs[0])['logits'][:, :-1]
     labels = np.maximum(marked, ~marked)[:, 1:]
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     expected = tf.reduce_mean(tf.boolean_mask(losses, marked[:, 1:] >= 0))
@@ -185,12 +170,12 @@ def loss_of_texts(lm, windows, inputs, end):  # by the plain model, each text al
 
 
 @pytest.mark.parametrize('number, saving', [(1, True), (2, False)])
-def test_packed_texts_are_learnt_as_if_alone_whatever_the_noise(tiny, number, saving):
-    end, variables = 96, model.by_name(tiny.params)
+def test_packed_texts_are_learnt_as_if_alone_whatever_the_noise(two_layers, number, saving):
+    end, variables = 96, model.by_name(two_layers.params)
     texts = np.random.default_rng(0).integers(0, 90, 54, np.uint16)
     texts[[1, 4, 5, 11, 30, 37, 41, 45]] = end
     settings = config(pack=True)
-    sampler = train_step.TrainState(tiny, settings, [texts], end=end).sampler
+    sampler = train_step.TrainState(two_layers, settings, [texts], end=end).sampler
     packed = np.stack([sampler.sample(16) for _ in range(4)])
     assert (packed < 0).any() and (packed == end).sum() > 6
     inputs = train_step.with_noise(
@@ -198,12 +183,13 @@ def test_packed_texts_are_learnt_as_if_alone_whatever_the_noise(tiny, number, sa
         0.3, 97, tf.constant([1, 0], tf.int64),
     )  # fmt: skip
     with tf.GradientTape() as tape:
-        expected_loss = loss_of_texts(tiny, packed, tf.reshape(inputs, [4, 16]).numpy(), end)
+        expected_loss = loss_of_texts(two_layers, packed, tf.reshape(inputs, [4, 16]).numpy(), end)
     expected = tape.gradient(expected_loss, variables)
     before = {name: v.numpy().copy() for name, v in variables.items()}
     _, step = start(
-        tiny, 16, end=end, optimizer='sgd', batch_size=4 // number, accumulate_gradients=number,
-        memory_saving_gradients=saving, noise=0.3, pack=True, document_mask=True,
+        two_layers, 16, end=end, optimizer='sgd', batch_size=4 // number,
+        accumulate_gradients=number, memory_saving_gradients=saving, noise=0.3, pack=True,
+        document_mask=True,
     )  # fmt: skip
     loss = step(tf.constant(packed.reshape(number, 4 // number, 16)), 1.0)
     np.testing.assert_allclose(loss, expected_loss, rtol=2e-6)
@@ -213,22 +199,24 @@ def test_packed_texts_are_learnt_as_if_alone_whatever_the_noise(tiny, number, sa
 
 
 @pytest.mark.parametrize('end', [None, 96])
-def test_validation_is_of_what_training_learns(tiny, end):
+def test_validation_is_of_what_training_learns(two_layers, end):
     marked = sparse_tokens([4, 16])
     marked[1, 7] = 96
     validating = validation.Validation(
-        tiny, config(val_batch_count=2), load_dataset.Sampler([marked[0]]), 16, end
+        two_layers, config(val_batch_count=2), load_dataset.Sampler([marked[0]]), 16, end
     )
     validating.windows = [(row, 15) for row in marked]
-    expected = loss_of_texts(tiny, marked, np.maximum(marked, ~marked), -1 if end is None else end)
+    expected = loss_of_texts(
+        two_layers, marked, np.maximum(marked, ~marked), -1 if end is None else end
+    )
     np.testing.assert_allclose(validating.loss(threading.Event()), expected, rtol=1e-6)
 
 
-def test_what_is_not_trained_stays_bit_for_bit(tiny):
-    before = {name: v.numpy().copy() for name, v in model.by_name(tiny.params).items()}
-    _, step = start(tiny, 16, learning_rate=0.1, only_train_transformer_layers=True)
+def test_what_is_not_trained_stays_bit_for_bit(two_layers):
+    before = {name: v.numpy().copy() for name, v in model.by_name(two_layers.params).items()}
+    _, step = start(two_layers, 16, learning_rate=0.1, only_train_transformer_layers=True)
     step(tf.constant(np.random.default_rng(0).integers(0, 97, [1, 2, 16]), tf.int32))
-    for name, variable in model.by_name(tiny.params).items():
+    for name, variable in model.by_name(two_layers.params).items():
         assert np.array_equal(before[name], variable) == ('/h' not in name)
 
 
@@ -242,20 +230,20 @@ def test_noise_replaces_as_many_tokens_as_it_says():
     assert not np.array_equal(noisy, other)
 
 
-def test_noise_is_put_on_the_input_and_not_on_the_labels(tiny):
+def test_noise_is_put_on_the_input_and_not_on_the_labels(two_layers):
     tokens = np.tile(np.arange(16), [1, 2, 1])
-    _, step = start(tiny, 16, noise=1.0, learning_rate=1e-9)
+    _, step = start(two_layers, 16, noise=1.0, learning_rate=1e-9)
     inputs = train_step.with_noise(
         tf.constant(tokens, tf.int32), 1.0, 97, tf.constant([1, 0], tf.int64)
     )
-    logits = tiny(inputs[0])['logits']
+    logits = two_layers(inputs[0])['logits']
     expected = model.lm_loss(logits, tf.constant(tokens[0], tf.int32))
     np.testing.assert_allclose(step(tf.constant(tokens, tf.int32)), expected, rtol=1e-5)
 
 
-def test_adams_second_moments_forget_as_fast_as_they_are_told(tiny):
+def test_adams_second_moments_forget_as_fast_as_they_are_told(two_layers):
     for flags, beta2 in (({}, 0.999), ({'adam_beta2': 0.9, 'optimizer': 'adamw'}, 0.9)):
-        state, step = start(tiny, 16, learning_rate=1e-9, **flags)
+        state, step = start(two_layers, 16, learning_rate=1e-9, **flags)
         moments = []
         for _ in range(2):  # the same gradient twice
             step(tokens_of([1, 2, 16]))
@@ -268,16 +256,16 @@ def tokens_of(shape):
     return tf.constant(np.random.default_rng(0).integers(0, 97, shape), tf.int32)
 
 
-def test_the_norm_of_the_gradient_is_told_and_clipped(tiny):
+def test_the_norm_of_the_gradient_is_told_and_clipped(two_layers):
     batch = tokens_of([1, 2, 16])
     steps = {}
-    weights = [v.numpy().copy() for v in tiny.trainable_variables]
+    weights = [v.numpy().copy() for v in two_layers.trainable_variables]
     for clip in (0.0, 0.5):
-        for variable, value in zip(tiny.trainable_variables, weights, strict=True):
+        for variable, value in zip(two_layers.trainable_variables, weights, strict=True):
             variable.assign(value.copy())
-        _, step = start(tiny, 16, optimizer='sgd', clip_gradients=clip)
+        _, step = start(two_layers, 16, optimizer='sgd', clip_gradients=clip)
         _, norm = step.compiled(batch, 1.0)  # with SGD at this rate, a step is the gradient
-        steps[clip] = [w - v for w, v in zip(weights, tiny.trainable_variables, strict=True)]
+        steps[clip] = [w - v for w, v in zip(weights, two_layers.trainable_variables, strict=True)]
         np.testing.assert_allclose(norm, tf.linalg.global_norm(steps[0.0]), rtol=1e-4)
     assert norm > 0.5
     for whole, clipped in zip(steps[0.0], steps[0.5], strict=True):
@@ -285,45 +273,45 @@ def test_the_norm_of_the_gradient_is_told_and_clipped(tiny):
 
 
 @pytest.mark.parametrize('optimizer', ['adam', 'adafactor', 'sgd'])
-def test_a_gradient_that_is_no_number_changes_nothing(tiny, optimizer):
-    state, step = start(tiny, 16, optimizer=optimizer)
+def test_a_gradient_that_is_no_number_changes_nothing(two_layers, optimizer):
+    state, step = start(two_layers, 16, optimizer=optimizer)
     step(tokens_of([1, 2, 16]))
-    gain = tiny.params['h1']['ln_1']['g']
+    gain = two_layers.params['h1']['ln_1']['g']
     gain.assign(gain * float('nan'))
     before = [
-        v.numpy().copy() for v in (*tiny.trainable_variables, *state.optimizer.slots.values())
+        v.numpy().copy() for v in (*two_layers.trainable_variables, *state.optimizer.slots.values())
     ]
     loss, norm = step.compiled(tokens_of([1, 2, 16]), 0.1)
     assert not np.isfinite(loss + norm)
-    after = [*tiny.trainable_variables, *state.optimizer.slots.values()]
+    after = [*two_layers.trainable_variables, *state.optimizer.slots.values()]
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(after, before, strict=True))
     assert int(state.updates) == 1
 
 
 @pytest.mark.parametrize('optimizer', ['adamw', 'adafactor'])
-def test_other_optimizers_learn(tiny, optimizer):
-    _, step = start(tiny, 16, optimizer=optimizer)
+def test_other_optimizers_learn(two_layers, optimizer):
+    _, step = start(two_layers, 16, optimizer=optimizer)
     losses = [float(step(tokens_of([1, 2, 16]), 0.01)) for _ in range(30)]
     assert losses[-1] < losses[0] - 1
 
 
 @pytest.mark.parametrize('memory_saving', [False, True])
-def test_bfloat16_is_float32_but_for_its_precision(whole, golden, memory_saving):
+def test_bfloat16_is_float32_but_for_its_precision(tiny, golden, memory_saving):
     theirs = golden('golden_losses.npz')
     _, step = start(
-        whole, dtype='bfloat16', learning_rate=0.001, memory_saving_gradients=memory_saving
+        tiny, dtype='bfloat16', learning_rate=0.001, memory_saving_gradients=memory_saving
     )
     losses = [
         float(step(tf.constant(b.reshape(1, 2, 32), tf.int32))) for b in theirs['batches'][:10]
     ]
     assert 1e-5 < np.abs(losses - theirs['adam/losses']).max() < 0.05  # of 5 to 8
-    assert {v.dtype for v in whole.trainable_variables} == {tf.float32}
+    assert {v.dtype for v in tiny.trainable_variables} == {tf.float32}
 
 
 @pytest.mark.parametrize('changes', [{}, {'memory_saving_gradients': True}])
-def test_float16_is_float32_but_for_its_precision(whole, golden, changes):
+def test_float16_is_float32_but_for_its_precision(tiny, golden, changes):
     theirs = golden('golden_losses.npz')
-    state, step = start(whole, dtype='float16', learning_rate=0.001, **changes)
+    state, step = start(tiny, dtype='float16', learning_rate=0.001, **changes)
     losses = [
         float(step(tf.constant(b.reshape(1, 2, 32), tf.int32))) for b in theirs['batches'][:10]
     ]
@@ -332,21 +320,23 @@ def test_float16_is_float32_but_for_its_precision(whole, golden, changes):
     assert float(state.loss_scale) == train_step.FIRST_SCALE
 
 
-def test_a_loss_scale_that_is_too_large_is_halved_until_the_step_can_be_made(tiny, monkeypatch):
+def test_a_loss_scale_that_is_too_large_is_halved_until_the_step_can_be_made(
+    two_layers, monkeypatch
+):
     monkeypatch.setattr(train_step, 'FIRST_SCALE', 2.0**30)
     monkeypatch.setattr(train_step, 'STEPS_TO_DOUBLE', 3)
     batch = tokens_of([1, 2, 16])
-    expected_norm = start(tiny, 16)[1].compiled(batch, 0.0)[1]
-    state, step = start(tiny, 16, dtype='float16')
+    expected_norm = start(two_layers, 16)[1].compiled(batch, 0.0)[1]
+    state, step = start(two_layers, 16, dtype='float16')
     scales = []
     while not int(state.updates):
-        before = [v.numpy().copy() for v in tiny.trainable_variables]
+        before = [v.numpy().copy() for v in two_layers.trainable_variables]
         _, norm = step.compiled(batch, 0.0 if scales else 0.1)
         scales.append(float(state.loss_scale))
         assert len(scales) < 25
     assert len(scales) > 3
     assert scales[:-1] == [2.0 ** (29 - i) for i in range(len(scales) - 1)]
-    assert all(map(np.array_equal, before, tiny.trainable_variables))
+    assert all(map(np.array_equal, before, two_layers.trainable_variables))
     np.testing.assert_allclose(norm, expected_norm, rtol=0.01)
     step.compiled(batch, 0.0)
     step.compiled(batch, 0.0)  # the third step that went well
@@ -354,37 +344,40 @@ def test_a_loss_scale_that_is_too_large_is_halved_until_the_step_can_be_made(tin
 
 
 @pytest.mark.parametrize('scale', [64.0, 1.0])
-def test_the_loss_scale_is_resumed(tiny, scale):
-    state, _ = start(tiny, dtype='float16')
+def test_the_loss_scale_is_resumed(two_layers, scale):
+    state, _ = start(two_layers, dtype='float16')
     state.loss_scale.assign(scale)
     state.steps_at_scale.assign(7)
-    again, _ = start(tiny, dtype='float16')
+    again, _ = start(two_layers, dtype='float16')
     again.restore(state.tensors(), 'model-1')
     assert (float(again.loss_scale), int(again.steps_at_scale)) == (scale, 7)
 
 
 @pytest.mark.parametrize('number', [1, 2])
-def test_dropout_is_the_same_where_layers_are_computed_again(tiny, number):
+def test_dropout_is_the_same_where_layers_are_computed_again(two_layers, number):
     batch = tokens_of([number, 2, 16])
-    weights = [v.numpy().copy() for v in tiny.trainable_variables]
+    weights = [v.numpy().copy() for v in two_layers.trainable_variables]
     results = {}
     for saving, rate in ((False, 0.2), (True, 0.2), (False, 0.0)):
-        for variable, value in zip(tiny.trainable_variables, weights, strict=True):
+        for variable, value in zip(two_layers.trainable_variables, weights, strict=True):
             variable.assign(value.copy())
         _, step = start(
-            tiny, 16, optimizer='sgd', dropout=rate, memory_saving_gradients=saving,
+            two_layers, 16, optimizer='sgd', dropout=rate, memory_saving_gradients=saving,
             accumulate_gradients=number,
         )  # fmt: skip
         losses = [step(batch, 0.1).numpy() for _ in range(2)]
-        results[saving, rate] = [losses, *(v.numpy().copy() for v in tiny.trainable_variables)]
+        results[saving, rate] = [
+            losses,
+            *(v.numpy().copy() for v in two_layers.trainable_variables),
+        ]
     for a, b in zip(results[False, 0.2], results[True, 0.2], strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
     assert abs(results[False, 0.2][0][0] - results[False, 0.0][0][0]) > 1e-3
 
 
-def test_every_batch_on_every_device_has_dropout_of_its_own_in_every_step(tiny):
+def test_every_batch_on_every_device_has_dropout_of_its_own_in_every_step(two_layers):
     settings = config(dropout=0.1, accumulate_gradients=3)
-    state = train_step.TrainState(tiny, settings, [np.arange(50, dtype=np.uint16)])
+    state = train_step.TrainState(two_layers, settings, [np.arange(50, dtype=np.uint16)])
     seeds = set()
     for _ in range(2):
         for replica in range(2):
