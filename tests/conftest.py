@@ -1,5 +1,7 @@
 """What several tests start from: a real model directory, and a model that is no model."""
 
+import contextlib
+import ctypes
 import dataclasses
 import functools
 import gc
@@ -70,6 +72,15 @@ def gradients_are_forgotten():
     """Those that a test took itself as well, or they would stay in memory to the end."""
     with custom_gradients.forgotten_afterwards():
         yield
+
+
+@pytest.fixture(autouse=True, scope='module')
+def memory_is_given_back():
+    """What the tests of a file have left: graphs, which lie in circles, and what held them."""
+    yield
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # where the C library is another one
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope='session')

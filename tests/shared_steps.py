@@ -10,7 +10,7 @@ from src import model
 from src.gradients import small_model
 from src.training import distribution, train_step
 
-MOST = 12  # of what was compiled is kept, each with its model
+MOST = 4  # of what was compiled is kept, each with its model
 ELSEWHERE = {  # no part of a step
     'dataset', 'run_name', 'checkpoint_dir', 'restore_from', 'steps', 'epochs', 'save_every',
     'max_checkpoints', 'keep_earlier', 'print_every', 'learning_rate', 'schedule', 'warmup_steps',
@@ -36,9 +36,10 @@ class Step:
 
     def __call__(self, batches, learning_rate):
         if self.made is None:  # only now, for the seed is that of a run that goes on
-            self.made = kept.setdefault(self.key(), (self.state, self.function))
+            key = self.key()
+            self.made = kept[key] = kept.pop(key, (self.state, self.function))
             while len(kept) > MOST:
-                kept.pop(next(iter(kept)))
+                kept.pop(next(iter(kept)))  # the one that was used longest ago
         lent, function = self.made
         copy(self.state, lent)
         result = function(batches, learning_rate)
