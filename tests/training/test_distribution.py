@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import workers
 from conftest import ROOT, TEXT
 from runs import same, scalars, train, weights
 
@@ -84,7 +86,7 @@ class Workers:
     """train.py twice, as two workers on this machine."""
 
     def __init__(self, *directories, **flags):
-        self.processes, self.seen = [], ['', '']  # of each, what was printed and read already
+        self.processes, self.written = [], []
         addresses = free_addresses(2)
         flags = {
             'dataset': 'text', 'model_name': 'tiny', 'seq_length': 16, 'batch_size': 1,
@@ -92,32 +94,35 @@ class Workers:
             'accumulate_gradients': 2, **flags,
         }  # fmt: skip
         flags = [str(part) for name, value in flags.items() for part in (f'--{name}', value)]
+        flags.append('--memory_saving_gradients')
         for index, directory in enumerate(directories):
             config = {
                 'cluster': {'worker': addresses},
                 'task': {'type': 'worker', 'index': index},
             }
-            environment = {**os.environ, **THREADS, 'TF_CONFIG': json.dumps(config)}
-            command = [sys.executable, '-u', str(ROOT / 'train.py'), *flags]
-            process = subprocess.Popen(
-                [*command, '--memory_saving_gradients'], cwd=directory, env=environment,
-                text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )  # fmt: skip
-            self.processes.append(process)
+            environment = {**THREADS, 'TF_CONFIG': json.dumps(config)}
+            written = pathlib.Path(tempfile.mkdtemp(dir=directory))
+            self.processes.append(workers.started(directory, environment, flags, written))
+            self.written.append(written)
 
     def wait_for(self, step):
-        for line in self.processes[0].stdout:
-            self.seen[0] += line
-            if line.startswith(f'[{step} |'):
-                return
-        raise AssertionError(self.seen[0] + self.processes[0].stderr.read())
+        end, printed = time.time() + 300, ''
+        while not re.search(rf'^\[{step} \|', printed, re.MULTILINE):
+            assert time.time() < end and self.processes[0].is_alive(), self.text(0, 'err')
+            time.sleep(0.01)
+            printed = self.text(0, 'out')
+
+    def text(self, index, name):
+        path = self.written[index] / name
+        return path.read_text('utf-8') if path.exists() else ''
 
     def end(self):
         """(status, what was printed, the last line of the errors) of each worker."""
         ends = []
-        for process, seen in zip(self.processes, self.seen, strict=False):
-            printed, errors = process.communicate(timeout=100)
-            ends.append((process.returncode, seen + printed, errors.splitlines()[-1]))
+        for index, process in enumerate(self.processes):
+            process.join(300)
+            said = [line for line in self.text(index, 'err').splitlines() if line]
+            ends.append((process.exitcode, self.text(index, 'out'), said[-1] if said else ''))
         return ends
 
 
@@ -132,10 +137,10 @@ def free_addresses(number):
 
 
 def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):
-    workers = Workers(place, place, run_name='parts')
-    workers.wait_for(3)
-    workers.processes[1].send_signal(signal.SIGTERM)
-    (status, printed, _), (other_status, nothing, _) = workers.end()
+    two = Workers(place, place, run_name='parts')
+    two.wait_for(3)
+    os.kill(two.processes[1].pid, signal.SIGTERM)
+    (status, printed, _), (other_status, nothing, _) = two.end()
     saved = re.fullmatch(
         r'.*^\[(\d+) \|[^\n]*\ninterrupted\nSaving checkpoint/parts/model-\1\n',
         printed,
@@ -143,11 +148,11 @@ def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):
     )
     assert (status, other_status, nothing) == (0, 0, '') and saved
 
-    workers = Workers(place, place, run_name='parts', save_every=2)
-    workers.wait_for(int(saved[1]) + 5)
-    workers.processes[1].kill()
+    two = Workers(place, place, run_name='parts', save_every=2)
+    two.wait_for(int(saved[1]) + 5)
+    two.processes[1].kill()
     before = time.time()
-    (status, _, errors), _ = workers.end()
+    (status, _, errors), _ = two.end()
     assert time.time() - before < 60
     assert status == 1
     assert errors.startswith('Another worker has ended or cannot be reached (')
@@ -160,8 +165,8 @@ def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):
         0,
         0,
     ]
-    workers = Workers(place, place, run_name='whole', steps=last + 5)
-    assert [end[0] for end in workers.end()] == [0, 0]
+    two = Workers(place, place, run_name='whole', steps=last + 5)
+    assert [end[0] for end in two.end()] == [0, 0]
     parts, whole = f'checkpoint/parts/model-{last + 5}', f'checkpoint/whole/model-{last + 5}'
     assert same(weights(whole), weights(parts))
     assert same(checkpoint.load_state(whole), checkpoint.load_state(parts))
