@@ -103,10 +103,6 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
     contexts = [_context(enc, prompt) for prompt in prompts]
     lengths = [_length(loaded.lm, *each, length) for each in zip(prompts, contexts, strict=True)]
     stops = config.stops()
-
-    def ended(ids):
-        return endings.ends(enc.decode(ids), stops) is not None
-
     if config.num_beams:
         backends.require_tensorflow(loaded.lm, 'num_beams')
         grown = _searched(loaded, contexts, lengths, config.num_beams, **options)
@@ -115,7 +111,7 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
             loaded.lm,
             contexts,
             lengths,
-            ended=ended if stops else None,
+            ended=(lambda i: endings.ends(enc.decode(i), stops) is not None) if stops else None,
             controls=config.controls(enc, loaded.lm.hparams.n_vocab),
             **options,
         )
