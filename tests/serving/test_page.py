@@ -491,6 +491,8 @@ def focused(page):
 
 def test_the_keyboard_is_enough(opened):
     page = opened()
+    seed = "Object.assign(document.querySelector('#seed'), {value: 7})"  # of several lines
+    page.evaluate(f"{seed}.dispatchEvent(new Event('input', {{bubbles: true}}))")
     page.keyboard.press('Tab')
     assert focused(page) == 'prompt'
     page.keyboard.type('The ')
