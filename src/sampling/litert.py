@@ -7,7 +7,8 @@ window is the room for the past.
 
     tokens, positions  [n] int32
     last               [m, n], in each row 1 at a token whose logits are wanted
-    mask_past          [n, window], 0 where a token (dst) may look at the past (src), else MASKED
+    mask_past          [n, window], 0 where a token (dst) may look at the past (src), else MASKED;
+                       [1, window] where that is the same for all
     mask_new           [n, n], 0 where a token (dst) may look at another (src), else MASKED
     k0, v0, k1, …      [heads, window, features], the past of each layer
 →   logits             [m, vocab]
