@@ -24,3 +24,21 @@ def tab():
         tab = context.new_page()
         tab.set_default_timeout(WAIT)
         yield tab
+
+
+@contextlib.contextmanager
+def watched(tab, address):
+    """No script may fail in a page at `address`, and nothing may be asked of another address."""
+    mistakes, asked = [], []
+    listeners = {
+        'pageerror': lambda error: mistakes.append(str(error)),
+        'console': lambda told: mistakes.append(told.text),
+        'request': lambda request: asked.append(request.url),
+    }
+    for event, listener in listeners.items():
+        tab.on(event, listener)
+    yield
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
+    assert [each for each in mistakes if 'Failed to load resource' not in each] == []
+    assert [url for url in asked if not url.startswith((address, 'data:', 'blob:', 'about:'))] == []

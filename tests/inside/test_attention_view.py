@@ -123,12 +123,6 @@ def tab():
 @pytest.fixture
 def opened(tab, address):
     """Open the page. No script may fail in it, and nothing may be asked of any address."""
-    mistakes, asked = [], []
-    listeners = {
-        'pageerror': lambda error: mistakes.append(str(error)),
-        'console': lambda told: mistakes.append(told.text),
-        'request': lambda request: asked.append(request.url),
-    }
 
     def opened(width=1400, colors='light'):
         tab.set_viewport_size({'width': width, 'height': 900})
@@ -137,13 +131,8 @@ def opened(tab, address):
         tab.wait_for_selector('body[data-ready]')
         return tab
 
-    for event, listener in listeners.items():
-        tab.on(event, listener)
-    yield opened
-    for event, listener in listeners.items():
-        tab.remove_listener(event, listener)
-    assert mistakes == []
-    assert [url for url in asked if not url.startswith((address, 'data:', 'blob:'))] == []
+    with browsers.watched(tab, address):
+        yield opened
 
 
 def tokens(page):
