@@ -8,6 +8,7 @@ attention; past for the tokens that came before; layer; 2 for key and value.
 """
 
 import dataclasses
+import os
 import typing
 
 import numpy as np
@@ -44,6 +45,10 @@ def default_hparams():
     return HParams()
 
 
+# Of the terms of a sum: a few for each core, so that none waits; more would be slower for 8 rows.
+PARTS = min(32, 2 * os.cpu_count())
+
+
 def shape_list(x):
     """The shape of x: a number where it is known while tracing, else a tensor."""
     return [tf.shape(x)[i] if size is None else size for i, size in enumerate(x.shape)]
@@ -60,15 +65,15 @@ def norm(x, params, *, axis=-1, epsilon=1e-5):  # [..., features] -> [..., featu
     return (x - u) * tf.math.rsqrt(s + epsilon) * params['g'] + params['b']
 
 
-def parts_of(size):
+def parts_of(size, most=32):
     """In how many equal parts a sum of `size` terms, or `size` sums, are shared among cores."""
-    return max(parts for parts in range(1, 33) if size % parts == 0)
+    return max(parts for parts in range(1, most + 1) if size % parts == 0)
 
 
 def product(x, w):  # [rows, nx], [nx, nf] -> [rows, nf]
     """tf.matmul in the type of w; for a few rows, at which XLA is slow, the sum of several."""
     (rows, nx), nf = x.shape, w.shape[1]
-    x, parts = tf.cast(x, w.dtype), parts_of(nx)
+    x, parts = tf.cast(x, w.dtype), parts_of(nx, PARTS)
     if rows is None or rows > 16:
         return tf.matmul(x, w)
     x = tf.transpose(tf.reshape(x, [rows, parts, nx // parts]), [1, 0, 2])

@@ -123,9 +123,9 @@ def _continue(lm, past, tokens, uniforms, position, end, controls, **choice):
     return tokens, past
 
 
-def window_for(length, n_ctx):
+def window_for(length, n_ctx, smallest=SMALLEST_WINDOW):
     """The room in which `length` tokens are worked on: a power of two, so that few are compiled."""
-    return min(n_ctx, max(SMALLEST_WINDOW, 1 << int(length - 1).bit_length()))
+    return min(n_ctx, max(smallest, 1 << int(length - 1).bit_length()))
 
 
 class Rows:
@@ -201,8 +201,9 @@ class Rows:
         width = (self.known - 1 - self.begin).max()
         window = window_for(max(width, 1), self.lm.hparams.n_ctx)
         self.past = self.lm.empty_cache(len(self.tokens), window)
-        if width:
-            self.past = read(self.lm, self._in_window(self.tokens, window), self.past)
+        if width:  # many short texts are worth a program of their own, one is not
+            read_at_once = window_for(width, window, SMALLEST_WINDOW // len(self.tokens))
+            self.past = read(self.lm, self._in_window(self.tokens, read_at_once), self.past)
 
     def _in_window(self, values, width):  # [batch, n] -> [batch, width]
         values = np.pad(values, [[0, 0], [0, width]])

@@ -174,3 +174,9 @@ def test_sixty_prompts_of_all_lengths_are_compiled_a_few_times(successor):
     for length in range(1, 61):
         sample.sample_sequence(lm=successor, length=30, context=[[1] * length])
     assert traced(successor) <= 3  # reading in a window of 64, continuing in 64 and in 128
+
+
+@pytest.mark.parametrize('batch, read', [(1, 64), (2, 32), (8, 16), (100, 16)])
+def test_many_short_prompts_are_not_filled_up_to_a_window(successor, batch, read):
+    sample.sample_sequence(lm=successor, length=1, context=[[1] * 15] * batch)
+    assert int(successor.tokens_read) == read + 1  # the last of the prompt is read by the step
