@@ -20,6 +20,7 @@ BLOCK = 64  # tokens of the past that are looked at together
 PIECES = 16, 32  # tokens of a prompt that are read at once, the last at most; divisors of BLOCK
 FEWEST_ROWS = 2  # a product with a single row adds in another order
 LOGIT_ROWS = 8  # whose logits are computed together, likewise
+TOGETHER = 2  # layers that are one program, where they can be: more would compile longer
 SMALL = 2**18  # weights of a matrix that a core can work on alone
 MASKED = -1e10  # as in model.multihead_attn
 
@@ -120,6 +121,13 @@ def layer(x, params, k, v, length, new, old):  # [rows, sequence, features] -> t
     return x + linear(h, params['mlp']['c_proj'])
 
 
+def layers(x, params, pasts, *places):  # [rows, sequence, features] -> the same
+    """One layer after the other; lists of their parameters and of their [k, v]."""
+    for each, (k, v) in zip(params, pasts, strict=True):
+        x = layer(x, each, k, v, *places)
+    return x
+
+
 class Slots:
     """What a Scheduler works with.
 
@@ -147,7 +155,9 @@ class Slots:
         shape = model.past_shape(hparams=hparams, batch_size=pages, sequence=BLOCK)
         empty = tf.zeros([shape[0], *shape[3:]])
         self.past = [[tf.Variable(empty) for _ in 'kv'] for _ in range(hparams.n_layer)]
-        self._layer = tf.function(layer, jit_compile=True, autograph=False)  # compiled for all once
+        self.together = model.parts_of(hparams.n_layer, TOGETHER)
+        # Compiled once for all layers.
+        self._layers = tf.function(layers, jit_compile=True, autograph=False)
         self._embed = tf.function(self._embed, jit_compile=True, autograph=False)
         self._logits = tf.function(self._logits, jit_compile=True, autograph=False)
         self._features = tf.function(self._features, autograph=False)
@@ -160,8 +170,10 @@ class Slots:
 
     def _features(self, tokens, length, new, old):  # [rows, sequence] -> [rows, sequence, features]
         h = self._embed(tokens, length)
-        for i, past in enumerate(self.past):
-            h = self._layer(h, self.lm.params[f'h{i}'], *past, length, new, old)
+        params = [self.lm.params[f'h{i}'] for i in range(len(self.past))]
+        for i in range(0, len(params), self.together):
+            some = slice(i, i + self.together)
+            h = self._layers(h, params[some], self.past[some], length, new, old)
         return h
 
     def _read(self, tokens, slots, looked_at):
