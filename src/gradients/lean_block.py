@@ -75,6 +75,24 @@ def _mean(x):  # [batch, sequence, features] -> [batch, sequence, 1]
     return tf.reshape(tf.linalg.matvec(tf.reshape(x, [-1, features]), ones), [*start, 1])
 
 
+def remembering_input(function):
+    """The function of x and trees of weights that computes what it needs again for its gradient."""
+
+    @tf.custom_gradient
+    def of(x, *weights):
+        def gradient(dy):
+            with tf.control_dependencies([dy]):  # or it would be done at once and remembered
+                again = tf.identity(x)
+            with tf.GradientTape() as tape:
+                tape.watch([again, weights])
+                y = function(again, *weights)
+            return tape.gradient(y, [again, *weights], dy)
+
+        return function(x, *weights), gradient
+
+    return of
+
+
 def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
     """A function with the arguments of model.block, for batches of `window` tokens.
 
@@ -96,20 +114,18 @@ def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
             y += tf.matmul(tf.matmul(x, a), b) * lora_scale
         return y
 
+    linear_of_norm = remembering_input(lambda x, of_norm, of: linear(norm(x, of_norm), of))
+    linear_of_gelu = remembering_input(lambda x, of: linear(gelu(x), of))
+
     def block(x, params, *, past, hparams, starts=None, seed=None):
         assert past is None
         in_attention, of_attention, of_mlp = (dropout.seed_of(seed, place) for place in range(3))
         attn, mlp = params['attn'], params['mlp']
-        remember_input = tf.recompute_grad
-        to_attn = remember_input(lambda x: linear(norm(x, params['ln_1']), attn['c_attn']))
-        to_mlp = remember_input(lambda x: linear(norm(x, params['ln_2']), mlp['c_fc']))
-        from_mlp = remember_input(lambda m: linear(gelu(m), mlp['c_proj']))
-        a = lean_attention.attention(
-            to_attn(x), hparams.n_head, mask, starts, dropout_rate, in_attention
-        )
+        c = linear_of_norm(x, params['ln_1'], attn['c_attn'])
+        a = lean_attention.attention(c, hparams.n_head, mask, starts, dropout_rate, in_attention)
         a = tf.cast(linear(a, attn['c_proj']), tf.float32)
         x = x + dropout.dropped(a, dropout_rate, of_attention)
-        m = tf.cast(from_mlp(to_mlp(x)), tf.float32)
-        return x + dropout.dropped(m, dropout_rate, of_mlp), None
+        m = linear_of_gelu(linear_of_norm(x, params['ln_2'], mlp['c_fc']), mlp['c_proj'])
+        return x + dropout.dropped(tf.cast(m, tf.float32), dropout_rate, of_mlp), None
 
     return block
