@@ -264,10 +264,10 @@ def map_tree(function, tree, name='model'):
     return {key: map_tree(function, branch, f'{name}/{key}') for key, branch in tree.items()}
 
 
-def by_name(tree):
+def by_name(tree, name='model'):
     """The leaves of a tree under the checkpoint's names: {'model/wpe': …, 'model/wte': …, …}."""
     leaves = {}
-    map_tree(leaves.__setitem__, tree)
+    map_tree(leaves.__setitem__, tree, name)
     return leaves
 
 

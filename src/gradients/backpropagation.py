@@ -24,10 +24,27 @@ def embedded(lm, inputs, starts):  # [batch, sequence]s -> [batch, sequence, fea
 
 def features(lm, inputs, starts, block):  # [batch, sequence]s -> [batch, sequence, features]
     """What predicts the token after each, without gradients; the arguments are those below."""
-    x = embedded(lm, inputs, starts)
-    for layer in range(lm.hparams.n_layer):
-        x, _ = block(x, lm.params[f'h{layer}'], past=None, hparams=lm.hparams, starts=starts)
+    x, layer = embedded(lm, inputs, starts), _layer(lm, block)
+    more = {} if starts is None else {'starts': starts}
+    for i in range(lm.hparams.n_layer):
+        x = layer(x, {}, model.by_name(lm.params[f'h{i}'], ''), more)
     return model.norm(x, lm.params['ln_f'])
+
+
+def _layer(lm, block):
+    """`block` as one function for all layers, traced, optimized and kept in memory once.
+
+    It takes x, [batch, sequence, features], the weights by their names within the layer, those that
+    are learnt and those that are not, and what `block` shall be given besides.
+    """
+
+    @tf.function(autograph=False, experimental_attributes={'_noinline': True})
+    def layer(x, learnt, frozen, more):
+        leaves = learnt | {name: tf.stop_gradient(leaf) for name, leaf in frozen.items()}
+        params = model.map_tree(lambda name, _: leaves[name], lm.params['h0'], '')
+        return block(x, params, past=None, hparams=lm.hparams, **more)[0]
+
+    return layer
 
 
 def loss_and_gradients(
@@ -49,25 +66,32 @@ def loss_and_gradients(
         scale: what all gradients are multiplied by.
         dropout_rate: of the embeddings; `block` knows its own.
     """
-    hparams, params = lm.hparams, lm.params
+    hparams, params, layer = lm.hparams, lm.params, _layer(lm, block)
     wte = tf.convert_to_tensor(params['wte'])
     seed_of_embeddings = dropout.seed_of(seed, hparams.n_layer)  # behind those of the layers
 
-    def layer_function(layer):
-        more = {'starts': starts, 'seed': dropout.seed_of(seed, layer)}
+    def layer_function(number):
+        more = {'starts': starts, 'seed': dropout.seed_of(seed, number)}
         more = {name: value for name, value in more.items() if value is not None}
-        return lambda x: block(x, params[f'h{layer}'], past=None, hparams=hparams, **more)[0]
+        path = f'model/h{number}'
+        every = model.by_name(params[f'h{number}'], '')
+        frozen = {name: leaf for name, leaf in every.items() if path + name not in trained}
+        return lambda x, learnt: layer(x, learnt, frozen, more)
+
+    def norm(x, learnt):
+        g, b = (learnt.get(f'/{name}', params['ln_f'][name]) for name in 'gb')
+        return model.norm(x, {'g': g, 'b': b})
 
     x = dropout.dropped(embedded(lm, inputs, starts), dropout_rate, seed_of_embeddings)
     inputs_of, backward_of = [], []  # each layer
-    for layer in range(hparams.n_layer):
+    for i in range(hparams.n_layer):
         inputs_of.append(x)
         if recompute:
-            x = layer_function(layer)(x)
+            x = layer_function(i)(x, _weights(f'h{i}', trained))
         else:
-            backward, x = _taped(layer_function(layer), x, trained)
+            backward, x = _taped(layer_function(i), x, f'h{i}', trained)
             backward_of.append(backward)
-    backward_of_norm, h = _taped(lambda x: model.norm(x, params['ln_f']), x, trained)
+    backward_of_norm, h = _taped(norm, x, 'ln_f', trained)
     if weights is not None:
         weights = tf.reshape(weights, [-1])
     with tf.GradientTape() as tape:
@@ -81,16 +105,16 @@ def loss_and_gradients(
     dh, dwte = tape.gradient(loss, [h, wte])
 
     def gradients():
-        dx, part = backward_of_norm(dh, 'ln_f')
+        dx, part = backward_of_norm(dh)
         yield from [part] if part else []
-        for layer in reversed(range(hparams.n_layer)):
+        for i in reversed(range(hparams.n_layer)):
             if recompute:
                 with tf.control_dependencies([dx]):  # or it would be done at once and remembered
-                    x, function = tf.identity(inputs_of[layer]), layer_function(layer)
-                backward, _ = _taped(function, x, trained)
+                    x, function = tf.identity(inputs_of[i]), layer_function(i)
+                backward, _ = _taped(function, x, f'h{i}', trained)
             else:
-                backward = backward_of[layer]
-            dx, part = backward(dx, f'h{layer}')
+                backward = backward_of[i]
+            dx, part = backward(dx)
             yield from [part] if part else []
         if 'model/wte' in trained:
             dx = dropout.dropped(dx, dropout_rate, seed_of_embeddings)
@@ -99,15 +123,25 @@ def loss_and_gradients(
     return loss, gradients()
 
 
-def _taped(function, x, trained):  # -> a function from dy to dx and the gradients, and y
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = function(x)
+def _weights(part, trained):
+    """Of one part of the model, {name within it: tensor}."""
+    path = f'model/{part}'
+    return {
+        name.removeprefix(path): tf.convert_to_tensor(variable)
+        for name, variable in trained.items()
+        if name.startswith(f'{path}/')
+    }
 
-    def backward(dy, name):
-        part = {n: v for n, v in trained.items() if n.startswith(f'model/{name}/')}
-        dx, *gradients = tape.gradient(y, [x, *part.values()], dy)
-        return dx, dict(zip(part, gradients, strict=True))
+
+def _taped(function, x, part, trained):  # -> a function from dy to dx and the gradients, and y
+    weights = _weights(part, trained)
+    with tf.GradientTape() as tape:
+        tape.watch([x, weights])
+        y = function(x, weights)
+
+    def backward(dy):
+        dx, gradients = tape.gradient(y, [x, weights], dy)
+        return dx, {f'model/{part}{name}': gradient for name, gradient in gradients.items()}
 
     return backward, y
 
