@@ -1,8 +1,9 @@
 """Seconds and memory of a training step of the 124M shape, beside nanoGPT's, measured in one run.
 
-    python benchmarks/training.py nanoGPT  # a checkout of github.com/karpathy/nanoGPT
+    python benchmarks/training.py nanoGPT [BATCH…]  # a checkout of github.com/karpathy/nanoGPT
 
-Random weights and tokens, batches of 1 x 1024 and of 4 x 256. Each system runs in processes of its
+Random weights and tokens, batches of 1 x 1024 and of 4 x 256; or those that are named, among them
+long windows of a small model. Each system runs in processes of its
 own, so that the peak memory is its own, and takes turns with the others. Ours does by default what
 Shepperd's does, Adam alone; nanoGPT also clips gradients and lets weights decay. Both are measured
 both ways. See README.md.
@@ -22,14 +23,19 @@ import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 SHAPE = {'n_vocab': 50257, 'n_ctx': 1024, 'n_embd': 768, 'n_head': 12, 'n_layer': 12}  # 124M
-BATCHES = {'1x1024': (1, 1024), '4x256': (4, 256)}
+LONG = {'n_vocab': 1024, 'n_ctx': 8192, 'n_embd': 256, 'n_head': 4, 'n_layer': 4}
+BATCHES = {
+    '1x1024': (SHAPE, 1, 1024), '4x256': (SHAPE, 4, 256),
+    'long1024': (LONG, 1, 1024), 'long4096': (LONG, 1, 4096), 'long8192': (LONG, 1, 8192),
+}  # fmt: skip
 LEARNING_RATE = 2e-5
 CHECKOUT = sys.argv[1] if len(sys.argv) > 1 else ''
 ROUNDS, WARM_UP, STEPS = 2, 2, 4  # processes for each system; steps in each, before and with clock
 
 
 def tokens(batch):  # -> [batch, window]
-    return np.random.default_rng(0).integers(0, SHAPE['n_vocab'], BATCHES[batch])
+    shape, *size = BATCHES[batch]
+    return np.random.default_rng(0).integers(0, shape['n_vocab'], size)
 
 
 # Each system is a function that gives back another: one training step, from nothing to its loss.
@@ -43,11 +49,12 @@ def ours(batch, **flags):
 
     memory.limit_malloc('memory_saving_gradients' in flags)
     hparams = model.default_hparams()
-    hparams.override_from_dict(SHAPE)
-    batch_size, window = BATCHES[batch]
+    shape, batch_size, window = BATCHES[batch]
+    hparams.override_from_dict(shape)
     config = train_config.TrainConfig(
-        dataset='', learning_rate=LEARNING_RATE, seed=0, batch_size=batch_size, **flags
-    )
+        dataset='', learning_rate=LEARNING_RATE, seed=0, batch_size=batch_size, seq_length=window,
+        **flags,
+    )  # fmt: skip
     lm = model.GPT2(hparams, model.init_params(hparams, seed=0))
     state = train_step.TrainState(lm, config, list(tokens(batch).astype(np.uint16)))
     compiled = train_step.compiled(state, config, window)
@@ -86,8 +93,9 @@ def nanogpt(batch, dtype='float32', compile=False, bare=False):
     from model import GPT, GPTConfig
 
     torch.manual_seed(0)
-    sizes = {'n_layer': SHAPE['n_layer'], 'n_head': SHAPE['n_head'], 'n_embd': SHAPE['n_embd']}
-    gpt = GPT(GPTConfig(block_size=SHAPE['n_ctx'], vocab_size=SHAPE['n_vocab'], bias=True, **sizes))
+    shape = BATCHES[batch][0]
+    sizes = {name: shape[name] for name in ('n_layer', 'n_head', 'n_embd')}
+    gpt = GPT(GPTConfig(block_size=shape['n_ctx'], vocab_size=shape['n_vocab'], bias=True, **sizes))
     if bare:
         optimizer = torch.optim.Adam(gpt.parameters(), lr=LEARNING_RATE, fused=True)
     else:
@@ -156,14 +164,15 @@ def measure(name, batch):
 
 def run(name, batch):
     """`measure` in a process of its own."""
-    command = [sys.executable, os.path.realpath(__file__), CHECKOUT, name, batch]
+    command = [sys.executable, os.path.realpath(__file__), CHECKOUT, 'measure', name, batch]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def compare(batch):
-    results = {name: [] for name in SYSTEMS}
+    of_long = [name for name in SYSTEMS if 'bfloat16' not in name and 'compile' not in name]
+    results = {name: [] for name in (SYSTEMS if BATCHES[batch][0] is SHAPE else of_long)}
     for _ in range(ROUNDS):
-        for name in SYSTEMS:
+        for name in results:
             results[name].append(run(name, batch))
     medians = {
         n: statistics.median(sum((r['seconds'] for r in rs), [])) for n, rs in results.items()
@@ -184,9 +193,9 @@ def compare(batch):
 def main():
     if not os.path.exists(os.path.join(CHECKOUT, 'model.py')):
         sys.exit('What is missing: a checkout of github.com/karpathy/nanoGPT, as the argument')
-    for batch in BATCHES:
+    for batch in sys.argv[2:] or ('1x1024', '4x256'):
         compare(batch)
 
 
 if __name__ == '__main__':
-    measure(*sys.argv[2:]) if len(sys.argv) == 4 else main()
+    measure(*sys.argv[3:]) if sys.argv[2:3] == ['measure'] else main()
