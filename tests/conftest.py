@@ -22,6 +22,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
     )
 )
 
+import in_children
 import numpy as np
 import pytest
 import runs
@@ -44,13 +45,15 @@ TEXT = 'All the world is a stage, and all the men and women merely players;\n' *
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, lambda *_: None)
 
-# One thread adds in one order, so that what is equal is equal to the last bit.
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
+pytest_addoption, pytest_runtestloop = in_children.pytest_addoption, in_children.pytest_runtestloop
 
 
 def pytest_collection_finish():
-    """Nothing that is there before the first test is looked at whenever garbage is collected."""
+    # One thread adds in one order, so that what is equal is equal to the last bit. An error here is
+    # of a file of tests that lets TensorFlow begin when it is imported, with which none could fork.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    # Nothing that is there before the first test is looked at whenever garbage is collected.
     gc.collect()
     gc.freeze()
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 from src import model
 from src.gradients import backpropagation, lean_attention, lean_block, masks
 
-TOKENS = tf.constant(np.random.default_rng(0).integers(0, 97, [2, 20]), tf.int32)
-NOISY = tf.constant(np.random.default_rng(1).integers(0, 97, [2, 20]), tf.int32)
+TOKENS = np.random.default_rng(0).integers(0, 97, [2, 20]).astype(np.int32)
+NOISY = np.random.default_rng(1).integers(0, 97, [2, 20]).astype(np.int32)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_the_gradients_with_dropout_are_those_of_one_tape(tiny, compiled, monkey
         np.testing.assert_allclose(gradient, value, atol=2e-6, rtol=2e-5, err_msg=name)
 
 
-FIRSTS = tf.constant([[0] * 7 + [7] * 9 + [16] * 4, [0] + [1] * 19])
+FIRSTS = np.array([[0] * 7 + [7] * 9 + [16] * 4, [0] + [1] * 19], np.int32)
 
 
 def parts_of(tokens):  # [2, 20] -> each text of them alone, [1, …]

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from src.gradients import dropout
 
-SEED = tf.constant([1, 2], tf.int64)
+SEED = np.array([1, 2], np.int64)
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.1, 0.9])

@@ -82,10 +82,10 @@ def blocks_of(index):
 
 
 TENSORS = {
-    'model/h0/w': tf.reshape(tf.range(6.0), [2, 3]),
-    'model/h1/w': tf.cast([1.5, -2], tf.bfloat16),
-    'number': tf.constant(7, tf.int64),
-    'texts': tf.constant(['', 'numbers', 'x' * 20]),
+    'model/h0/w': np.arange(6, dtype=np.float32).reshape(2, 3),
+    'model/h1/w': np.array([1.5, -2], tf.bfloat16.as_numpy_dtype),
+    'number': np.int64(7),
+    'texts': np.array(['', 'numbers', 'x' * 20], object),
 }
 
 
