@@ -24,6 +24,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
 
 import in_children
 import numpy as np
+import programs
 import pytest
 import runs
 import shared_steps
@@ -53,6 +54,7 @@ def pytest_collection_finish():
     # of a file of tests that lets TensorFlow begin when it is imported, with which none could fork.
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    programs.begin()
     # Nothing that is there before the first test is looked at whenever garbage is collected.
     gc.collect()
     gc.freeze()

@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import numpy as np
+import programs
 import pytest
 import tensorflow as tf
 
@@ -394,7 +395,8 @@ with tf.Graph().as_default():
     except ValueError as error:
         print(error)
 """
-    assert 'call tf.compat.v1.enable_control_flow_v2()' in run(program)
+    result = programs.result_of(['-c', program], ROOT)
+    assert 'call tf.compat.v1.enable_control_flow_v2()' in result.stdout, result.stderr
 
 
 def run(program, *arguments):

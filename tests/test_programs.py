@@ -7,6 +7,7 @@ import os
 import pathlib
 import pty
 import re
+import resource
 import select
 import shutil
 import signal
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 
+import programs
 import pytest
 import started
 from conftest import traced
@@ -31,6 +33,7 @@ TRAIN.append('--memory_saving_gradients')
 INTERACT = [ROOT / 'src' / 'interactive_conditional_samples.py']
 GENERATE = [ROOT / 'src' / 'generate_unconditional_samples.py']
 SEPARATOR = '=' * 80
+STREAMS = ('stdin', 'stdout', 'stderr')
 COPIED = ('train.py', 'encode.py', 'download_model.py')
 
 
@@ -49,21 +52,24 @@ def run(place, monkeypatch, capfd):
     return lambda command, typed='': started.captured(monkeypatch, capfd, command, typed)
 
 
-def options(place, **others):
-    return {
-        'cwd': place, 'text': True, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **others
-    }  # fmt: skip
+def run_alone(place, command, typed='', **options):
+    """In a process that imports all."""
+    return subprocess.run(
+        [sys.executable, *command],
+        input=typed, timeout=120, cwd=place, text=True, capture_output=True, **options,
+    )  # fmt: skip
 
 
-def run_alone(place, command, typed='', **others):
-    command = [sys.executable, *map(str, command)]
-    return subprocess.run(command, input=typed, timeout=120, **options(place, **others))
+def run_copies(place, command, typed=''):
+    """In a process that has TensorFlow, but imports its own src."""
+    return programs.result_of(command, place, typed, before=without_src)
 
 
-def start(place, command):
-    return subprocess.Popen(
-        [sys.executable, '-u', *map(str, command)], stdin=subprocess.PIPE, **options(place)
-    )
+def without_src():
+    for name in list(sys.modules):
+        if name.partition('.')[0] == 'src':
+            del sys.modules[name]
+    sys.path[:] = [path for path in sys.path if path not in (str(ROOT), str(ROOT / 'src'))]
 
 
 def header(number):
@@ -94,11 +100,10 @@ def test_what_cannot_be_is_refused_before_the_prompt(place, run, flag):
 
 
 def test_on_a_terminal_it_streams_and_control_c_ends_the_text_alone(place):
-    pid, terminal = pty.fork()
-    if not pid:
-        os.chdir(place)
-        command = [*INTERACT, 'tiny', '--length', 10**6]
-        os.execv(sys.executable, [sys.executable, *map(str, command)])
+    terminal, its = pty.openpty()
+    command, streams = [*INTERACT, 'tiny', '--length', 10**6], dict.fromkeys(STREAMS, its)
+    process = programs.Program(command, place, before=programs.at_a_terminal, **streams)
+    os.close(its)
     seen = b''
 
     def wait_for(text):
@@ -123,7 +128,7 @@ def test_on_a_terminal_it_streams_and_control_c_ends_the_text_alone(place):
     with contextlib.suppress(OSError):  # what reading gives when the other end is closed
         while os.read(terminal, 10000):
             pass
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert process.wait() == 0
     os.close(terminal)
 
 
@@ -259,10 +264,10 @@ def test_stopping_at_the_prompt_is_polite(place, monkeypatch, capsys, number):
 
 
 def test_a_program_that_is_stopped_at_the_prompt_ends(place):
-    process = start(place, [*INTERACT, 'tiny'])
+    process = programs.Program([*INTERACT, 'tiny'], place)
     assert process.stdout.read(len('Model prompt >>> ')) == 'Model prompt >>> '
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert 'Traceback' not in errors
 
@@ -281,13 +286,12 @@ def test_samples_from_nothing_in_openais_order_of_arguments(place, run):
 
 
 def test_a_reader_that_leaves_ends_the_samples(place):
-    process = start(place, [*GENERATE, 'tiny', '--length', 3])
+    process = programs.Program([*GENERATE, 'tiny', '--length', 3], place)
     assert process.stdout.readline() == header(1) + '\n'
     process.stdout.close()
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE
     assert 'Traceback' not in process.stderr.read()
-    process.stderr.close()
-    process.stdin.close()
+    process.close()
 
 
 @pytest.mark.parametrize(
@@ -343,8 +347,8 @@ def test_mistakes_are_told_in_one_line(place, run, command, code, complaint):
 
 
 @pytest.mark.parametrize('script', [*INTERACT, *GENERATE])
-def test_help_explains_the_flags(place, script):
-    result = run_alone(place, [script, '--help'])
+def test_help_explains_the_flags(run, script):
+    result = run([script, '--help'])
     assert result.returncode == 0
     for name in ('model_name', 'seed', 'nsamples', 'length', 'top_k', 'stop', 'repetition_penalty'):
         assert f'--{name}' in result.stdout
@@ -356,12 +360,12 @@ def steps_of(output):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_saved_and_goes_on(place, run, number):
-    process = start(place, TRAIN)
+    process = programs.Program(TRAIN, place)
     printed = ''
     while '[5 |' not in printed:
         printed += process.stdout.readline()
     process.send_signal(number)
-    rest, errors = process.communicate(timeout=60)
+    rest, errors = process.communicate()
     printed += rest
     last = steps_of(printed)[-1]
     assert process.returncode == 0
@@ -373,11 +377,11 @@ def test_an_interrupted_run_is_saved_and_goes_on(place, run, number):
 
 
 def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(place, run):
-    process = start(place, [*TRAIN, '--save_every', 2])  # saving most of the time
+    process = programs.Program([*TRAIN, '--save_every', 2], place)  # saving most of the time
     while not list(place.glob('checkpoint/run1/model-1?.index')):
         time.sleep(0.01)
     process.kill()
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate()
     saved = model_directory.latest(place / 'checkpoint' / 'run1').rpartition('-')[2]
     result = run([*TRAIN, '--steps', saved])
     assert f'Loading checkpoint checkpoint/run1/model-{saved}\n' in result.stdout
@@ -386,12 +390,14 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(place, run):
     assert not list(place.glob('checkpoint/run1/saving-*'))
 
 
+def no_file_may_outgrow_60_kib():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60 * 1024, 60 * 1024))
+
+
 def test_a_full_disk_at_the_end_is_told_and_loses_nothing(place, run):
     assert run([*TRAIN, '--steps', 2]).returncode == 0
     before = {path.name: path.read_bytes() for path in (place / 'checkpoint' / 'run1').iterdir()}
-    limited = 'ulimit -f 60; exec "$@"'  # no file may outgrow 60 KiB
-    command = ['bash', '-c', limited, 'bash', sys.executable, *map(str, TRAIN), '--steps', '3']
-    result = subprocess.run(command, timeout=120, **options(place))
+    result = programs.result_of([*TRAIN, '--steps', 3], place, before=no_file_may_outgrow_60_kib)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith('checkpoint/run1 could not be written: ')
     after = {path.name: path.read_bytes() for path in (place / 'checkpoint' / 'run1').iterdir()}
@@ -411,9 +417,11 @@ def test_the_commands_of_the_book(place):
     (place / 'models').rename(src / 'models')
     (place / 'text').rename(src / 'dset.txt')
 
-    result = run_alone(src, ['encode.py', 'dset.txt', 'out.npz'])
+    result = run_copies(src, ['encode.py', 'dset.txt', 'out.npz'])
     assert result.stdout == 'Reading files\nWriting out.npz\n', result.stderr
-    result = run_alone(src, ['train.py', '--dataset', 'out.npz', '--steps', 2, '--sample_every', 2])
+    result = run_copies(
+        src, ['train.py', '--dataset', 'out.npz', '--steps', 2, '--sample_every', 2]
+    )
     assert result.returncode == 0, result.stderr
     assert steps_of(result.stdout) == [1, 2]
     assert (src / 'samples' / 'run1' / 'samples-2').exists()
@@ -422,7 +430,7 @@ def test_the_commands_of_the_book(place):
         shutil.copy(path, src / 'models' / '117M')
     shutil.copy(src / 'checkpoint' / 'run1' / 'checkpoint', src / 'models' / '117M')
     command = ['interactive_conditional_samples.py', '--temperature', 0.8, '--top_k', 40]
-    result = run_alone(src, [*command, '--model_name', '117M', '--length', 3], 'All\n')
+    result = run_copies(src, [*command, '--model_name', '117M', '--length', 3], 'All\n')
     assert result.returncode == 0, result.stderr
     assert 'Loading checkpoint models/117M/model-2\n' in result.stderr
     assert result.stdout.startswith(f'Model prompt >>> {header(1)}\n')
@@ -478,7 +486,7 @@ for name in ('tiny', 'r1', 'r2'):
     sys.argv = [script, name, '--length', '2', '--nsamples', '1']
     runpy.run_path(script, run_name='__main__')
 """
-    result = run_alone(checkout / 'src', ['-c', code])
+    result = run_copies(checkout / 'src', ['-c', code])
     assert result.returncode == 0, result.stderr
     assert re.findall('models/.* is not there; using .*', result.stderr) == [
         f'models/tiny is not there; using {checkout / "models/tiny"}',

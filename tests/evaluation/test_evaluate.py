@@ -1,16 +1,13 @@
 """Losses, surprisals and choices of the tiny model, beside the oracle's and by the real program."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import oracle
+import programs
 import pytest
 import started
-from conftest import ROOT
 from oracle import brute_force, numpy_tree
 
 from src import encoder, model
@@ -250,10 +247,8 @@ def test_mistakes_are_told_in_one_line(place, options, complaint):
 
 
 def test_the_command(place):
-    result = subprocess.run(
-        [sys.executable, '-m', 'src', 'evaluate', '--model_name', 'tiny', '--dataset', 'text'],
-        env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    command = ['-m', 'src', 'evaluate', '--model_name', 'tiny', '--dataset', 'text']
+    result = programs.result_of(command, place)
     assert result.returncode == 0, result.stderr
     assert re.fullmatch(
         r'loss \d+\.\d+\nperplexity \d+\.?\d*\nbits_per_byte \d+\.\d+\ntokens 66\n', result.stdout

@@ -4,15 +4,13 @@ import pathlib
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 
 import numpy as np
+import programs
 import pytest
 import tensorflow as tf
-from conftest import ROOT
 
 from src import model
 from src.model_files import checkpoint, model_directory
@@ -284,10 +282,7 @@ for counter in range(1, 10**6):
 
 
 def test_killed_at_any_moment_the_last_complete_checkpoint_is_restored(tmp_path, model_dir):
-    paths = [os.path.dirname(__file__), str(ROOT / 'tests'), str(ROOT)]
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
-    command = [sys.executable, '-c', SAVER, str(tmp_path / 'run'), str(model_dir)]
-    saver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    saver = programs.Program(['-c', SAVER, tmp_path / 'run', model_dir], tmp_path)
     saver.stdout.readline()
     for delay in np.random.default_rng(0).uniform(0, 0.2, size=30):
         time.sleep(delay)
@@ -299,7 +294,7 @@ def test_killed_at_any_moment_the_last_complete_checkpoint_is_restored(tmp_path,
         saver.send_signal(signal.SIGCONT)
     saver.kill()
     saver.wait()
-    saver.stdout.close()
+    saver.close()
     save(tmp_path / 'run', counter + 1000, model_dir)
     assert not list((tmp_path / 'run').glob('saving-*'))
 

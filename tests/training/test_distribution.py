@@ -1,28 +1,24 @@
 """Several devices and several processes take the steps of one; all on this machine."""
 
 import json
-import os
 import pathlib
 import re
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import textwrap
 import time
 
 import numpy as np
+import programs
 import pytest
 import tensorflow as tf
-import workers
 from conftest import ROOT, TEXT
 from runs import same, scalars, train, weights
 
 from src.model_files import checkpoint, model_directory
 from src.training import dataset, distribution, train_config, training
 
-THREADS = {'TF_NUM_INTRAOP_THREADS': '1', 'TF_NUM_INTEROP_THREADS': '1'}
 CASES = {
     'accumulated': {'optimizer': 'sgd', 'learning_rate': 0.05, 'accumulate_gradients': 2,
                     'memory_saving_gradients': True, 'noise': 0.2, 'clip_gradients': 0.5},
@@ -47,11 +43,7 @@ TWO_DEVICES = """
 def test_two_devices_take_the_steps_of_one(place):
     (place / 'words').write_text('<|endoftext|>'.join(TEXT.split()))
     code = TWO_DEVICES.format(tests=str(ROOT / 'tests'), root=str(ROOT), cases=CASES)
-    environment = {**os.environ, **THREADS}
-    result = subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(code)],
-        cwd=place, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    result = programs.result_of(['-c', textwrap.dedent(code)], place)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count('Loading checkpoint') == 2 * len(CASES)  # once, not on each device
     for name, flags in CASES.items():
@@ -100,29 +92,33 @@ class Workers:
                 'cluster': {'worker': addresses},
                 'task': {'type': 'worker', 'index': index},
             }
-            environment = {**THREADS, 'TF_CONFIG': json.dumps(config)}
+            environment = {'TF_CONFIG': json.dumps(config)}
             written = pathlib.Path(tempfile.mkdtemp(dir=directory))
-            self.processes.append(workers.started(directory, environment, flags, written))
             self.written.append(written)
+            with open(written / 'out', 'w') as out, open(written / 'err', 'w') as err:
+                self.processes.append(programs.Program(
+                    [ROOT / 'train.py', *flags], directory, environment=environment,
+                    stdout=out, stderr=err,
+                ))  # fmt: skip
 
     def wait_for(self, step):
         end, printed = time.time() + 300, ''
         while not re.search(rf'^\[{step} \|', printed, re.MULTILINE):
-            assert time.time() < end and self.processes[0].is_alive(), self.text(0, 'err')
+            assert time.time() < end and self.processes[0].poll() is None, self.text(0, 'err')
             time.sleep(0.01)
             printed = self.text(0, 'out')
 
     def text(self, index, name):
-        path = self.written[index] / name
-        return path.read_text('utf-8') if path.exists() else ''
+        return (self.written[index] / name).read_text('utf-8')
 
     def end(self):
         """(status, what was printed, the last line of the errors) of each worker."""
         ends = []
         for index, process in enumerate(self.processes):
-            process.join(300)
+            process.wait()
+            process.close()
             said = [line for line in self.text(index, 'err').splitlines() if line]
-            ends.append((process.exitcode, self.text(index, 'out'), said[-1] if said else ''))
+            ends.append((process.returncode, self.text(index, 'out'), said[-1] if said else ''))
         return ends
 
 
@@ -139,7 +135,7 @@ def free_addresses(number):
 def test_two_workers_take_the_steps_of_one_and_go_on_when_one_is_lost(place):
     two = Workers(place, place, run_name='parts')
     two.wait_for(3)
-    os.kill(two.processes[1].pid, signal.SIGTERM)
+    two.processes[1].send_signal(signal.SIGTERM)
     (status, printed, _), (other_status, nothing, _) = two.end()
     saved = re.fullmatch(
         r'.*^\[(\d+) \|[^\n]*\ninterrupted\nSaving checkpoint/parts/model-\1\n',
@@ -189,10 +185,8 @@ distribution.devices('multiworker')
 def test_a_worker_that_waits_says_for_whom_and_ends():
     mine, others = free_addresses(2)
     cluster = {'cluster': {'worker': [mine, others]}, 'task': {'type': 'worker', 'index': 0}}
-    result = subprocess.run(
-        [sys.executable, '-c', ALONE], cwd=ROOT, capture_output=True, text=True, timeout=60,
-        env={**os.environ, 'TF_CONFIG': json.dumps(cluster)},
-    )  # fmt: skip
+    environment = {'TF_CONFIG': json.dumps(cluster)}
+    result = programs.result_of(['-c', ALONE], ROOT, environment=environment)
     assert result.returncode == -signal.SIGALRM
     said = f'no answer yet from worker 1 at {others}; without one this process ends in 1 s\n'
     assert said in result.stderr

@@ -1,6 +1,5 @@
 """What ends a run, and what is saved then: real processes and real signals."""
 
-import contextlib
 import os
 import pty
 import re
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import programs
 import pytest
 from conftest import ROOT
 from runs import train
@@ -17,7 +17,7 @@ from runs import train
 from src.data import processes
 from src.model_files import model_directory
 
-TRAIN = [sys.executable, '-u', str(ROOT / 'train.py'), '--model_name', 'tiny', '--dataset', 'text']
+TRAIN = [str(ROOT / 'train.py'), '--model_name', 'tiny', '--dataset', 'text']
 TRAIN += ['--sample_every', '0', '--memory_saving_gradients', '--seq_length', '16']
 # The main thread is in one operation that nothing interrupts, as in a long step.
 BUSY = """
@@ -31,28 +31,11 @@ with stopping.stop_requests() as stop:
 TIMEOUT = 120
 
 
-@contextlib.contextmanager
-def started(command, **options):
-    """A process whose signals are as a shell in the foreground has them; ended in any case."""
-
-    def as_in_the_foreground():
-        for name in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(name, signal.SIG_DFL)
-
-    options = {'text': True, 'preexec_fn': as_in_the_foreground, **options}
-    with subprocess.Popen(command, **options) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize('first, second, code', [
     (signal.SIGINT, signal.SIGINT, 130), (signal.SIGHUP, signal.SIGTERM, 143),
 ])  # fmt: skip
 def test_the_second_signal_ends_it_even_in_the_middle_of_a_step(first, second, code):
-    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
-    with started([sys.executable, '-c', BUSY], cwd=ROOT, **pipes) as process:
+    with programs.Program(['-c', BUSY], ROOT) as process:
         assert process.stdout.readline() == 'ready\n'
         process.send_signal(first)
         assert process.stderr.readline().startswith('stopping after this step; once more stops')
@@ -62,8 +45,7 @@ def test_the_second_signal_ends_it_even_in_the_middle_of_a_step(first, second, c
 
 
 def test_a_reader_that_leaves_ends_the_run_saved(place):
-    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
-    with started(TRAIN, **pipes) as process:
+    with programs.Program(TRAIN, place) as process:
         while '[3 |' not in process.stdout.readline():
             pass
         process.stdout.close()
@@ -74,31 +56,27 @@ def test_a_reader_that_leaves_ends_the_run_saved(place):
 
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no /dev/full')
 def test_a_disk_that_is_full_of_its_output_ends_the_run_saved(place):
-    with open('/dev/full', 'w') as full, started(
-        [*TRAIN[:1], *TRAIN[2:]], stdout=full, stderr=subprocess.PIPE,
-        env={**os.environ, 'PYTHONUNBUFFERED': ''},
-    ) as process:  # fmt: skip
-        _, errors = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 1 and 'No space left on device' in errors
-    assert 'Traceback' not in errors and 'Exception ignored' not in errors
+    with open('/dev/full', 'w') as full:  # as it starts and ends by itself
+        result = subprocess.run(
+            [sys.executable, *TRAIN], stdout=full, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, 'PYTHONUNBUFFERED': ''}, timeout=TIMEOUT,
+        )  # fmt: skip
+    assert result.returncode == 1 and 'No space left on device' in result.stderr
+    assert 'Traceback' not in result.stderr and 'Exception ignored' not in result.stderr
 
 
 def test_a_terminal_that_is_closed_ends_the_run_saved(place):
-    pid, terminal = pty.fork()
-    if not pid:
-        for name in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(name, signal.SIG_DFL)
-        os.execv(sys.executable, TRAIN)
+    terminal, its = pty.openpty()
+    streams = dict.fromkeys(('stdin', 'stdout', 'stderr'), its)
+    process = programs.Program(TRAIN, place, before=programs.at_a_terminal, **streams)
+    os.close(its)
     seen, end = b'', time.time() + TIMEOUT
     while b'[3 |' not in seen:
         assert time.time() < end and select.select([terminal], [], [], 60)[0], seen
         seen += os.read(terminal, 10000)
     os.close(terminal)  # the kernel sends SIGHUP
-    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-        if time.time() > end:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-    assert os.waitstatus_to_exitcode(ended[1]) in (0, 1)
+    assert process.wait(TIMEOUT) in (0, 1)
+    process.close()
     last = int(model_directory.latest('checkpoint/run1').rpartition('-')[2])
     assert last >= 3
 
