@@ -12,8 +12,9 @@ import re
 import shutil
 import signal
 
-# Before TensorFlow is loaded, here and in the programs that tests start: what is compiled runs for
-# milliseconds, and need not be fast.
+# Before NumPy and TensorFlow are loaded, here and in the programs that tests start: two files of
+# tests take two cores; and what is compiled runs for milliseconds, and need not be fast.
+os.environ['OPENBLAS_NUM_THREADS'] = '1'
 os.environ['XLA_FLAGS'] = ' '.join(
     (
         os.environ.get('XLA_FLAGS', ''),
@@ -55,7 +56,9 @@ def pytest_collection_finish():
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     programs.begin()
-    # Nothing that is there before the first test is looked at whenever garbage is collected.
+    # What is traced is garbage by the thousands; and nothing that is there before the first test
+    # is looked at whenever it is collected.
+    gc.set_threshold(50_000)
     gc.collect()
     gc.freeze()
 

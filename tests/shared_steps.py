@@ -10,7 +10,7 @@ from src import model
 from src.gradients import small_model
 from src.training import distribution, train_step
 
-MOST = 4  # of what was compiled is kept, each with its model
+MOST = 16  # of what was compiled is kept, each with its model
 ELSEWHERE = {  # no part of a step
     'dataset', 'run_name', 'checkpoint_dir', 'restore_from', 'steps', 'epochs', 'save_every',
     'max_checkpoints', 'keep_earlier', 'print_every', 'learning_rate', 'schedule', 'warmup_steps',

@@ -243,10 +243,10 @@ def test_noise_is_put_on_the_input_and_not_on_the_labels(two_layers):
 
 def test_adams_second_moments_forget_as_fast_as_they_are_told(two_layers):
     for flags, beta2 in (({}, 0.999), ({'adam_beta2': 0.9, 'optimizer': 'adamw'}, 0.9)):
-        state, step = start(two_layers, 16, learning_rate=1e-9, **flags)
+        state, step = start(two_layers, 16, learning_rate=1e-9, batch_size=4, **flags)
         moments = []
         for _ in range(2):  # the same gradient twice
-            step(tokens_of([1, 2, 16]))
+            step(tokens_of([1, 4, 16]))
             moments.append(state.optimizer.slots['adam/v/model/h1/mlp/c_fc/w'].numpy().copy())
         ratio = np.sum(moments[1]) / np.sum(moments[0])
         np.testing.assert_allclose(ratio, 1 + beta2, rtol=1e-4)
@@ -257,13 +257,13 @@ def tokens_of(shape):
 
 
 def test_the_norm_of_the_gradient_is_told_and_clipped(two_layers):
-    batch = tokens_of([1, 2, 16])
+    batch = tokens_of([1, 4, 16])
     steps = {}
     weights = [v.numpy().copy() for v in two_layers.trainable_variables]
     for clip in (0.0, 0.5):
         for variable, value in zip(two_layers.trainable_variables, weights, strict=True):
             variable.assign(value.copy())
-        _, step = start(two_layers, 16, optimizer='sgd', clip_gradients=clip)
+        _, step = start(two_layers, 16, optimizer='sgd', batch_size=4, clip_gradients=clip)
         _, norm = step.compiled(batch, 1.0)  # with SGD at this rate, a step is the gradient
         steps[clip] = [w - v for w, v in zip(weights, two_layers.trainable_variables, strict=True)]
         np.testing.assert_allclose(norm, tf.linalg.global_norm(steps[0.0]), rtol=1e-4)
@@ -274,14 +274,14 @@ def test_the_norm_of_the_gradient_is_told_and_clipped(two_layers):
 
 @pytest.mark.parametrize('optimizer', ['adam', 'adafactor', 'sgd'])
 def test_a_gradient_that_is_no_number_changes_nothing(two_layers, optimizer):
-    state, step = start(two_layers, 16, optimizer=optimizer)
-    step(tokens_of([1, 2, 16]))
+    state, step = start(two_layers, 16, optimizer=optimizer, batch_size=4)
+    step(tokens_of([1, 4, 16]))
     gain = two_layers.params['h1']['ln_1']['g']
     gain.assign(gain * float('nan'))
     before = [
         v.numpy().copy() for v in (*two_layers.trainable_variables, *state.optimizer.slots.values())
     ]
-    loss, norm = step.compiled(tokens_of([1, 2, 16]), 0.1)
+    loss, norm = step.compiled(tokens_of([1, 4, 16]), 0.1)
     assert not np.isfinite(loss + norm)
     after = [*two_layers.trainable_variables, *state.optimizer.slots.values()]
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(after, before, strict=True))
@@ -290,8 +290,8 @@ def test_a_gradient_that_is_no_number_changes_nothing(two_layers, optimizer):
 
 @pytest.mark.parametrize('optimizer', ['adamw', 'adafactor'])
 def test_other_optimizers_learn(two_layers, optimizer):
-    _, step = start(two_layers, 16, optimizer=optimizer)
-    losses = [float(step(tokens_of([1, 2, 16]), 0.01)) for _ in range(30)]
+    _, step = start(two_layers, 16, optimizer=optimizer, batch_size=4)
+    losses = [float(step(tokens_of([1, 4, 16]), 0.01)) for _ in range(30)]
     assert losses[-1] < losses[0] - 1
 
 
@@ -325,9 +325,9 @@ def test_a_loss_scale_that_is_too_large_is_halved_until_the_step_can_be_made(
 ):
     monkeypatch.setattr(train_step, 'FIRST_SCALE', 2.0**30)
     monkeypatch.setattr(train_step, 'STEPS_TO_DOUBLE', 3)
-    batch = tokens_of([1, 2, 16])
-    expected_norm = start(two_layers, 16)[1].compiled(batch, 0.0)[1]
-    state, step = start(two_layers, 16, dtype='float16')
+    batch = tokens_of([1, 4, 16])
+    expected_norm = start(two_layers, 16, batch_size=4)[1].compiled(batch, 0.0)[1]
+    state, step = start(two_layers, 16, batch_size=4, dtype='float16')
     scales = []
     while not int(state.updates):
         before = [v.numpy().copy() for v in two_layers.trainable_variables]
@@ -355,7 +355,7 @@ def test_the_loss_scale_is_resumed(two_layers, scale):
 
 @pytest.mark.parametrize('number', [1, 2])
 def test_dropout_is_the_same_where_layers_are_computed_again(two_layers, number):
-    batch = tokens_of([number, 2, 16])
+    batch = tokens_of([number, 4 // number, 16])
     weights = [v.numpy().copy() for v in two_layers.trainable_variables]
     results = {}
     for saving, rate in ((False, 0.2), (True, 0.2), (False, 0.0)):
@@ -363,7 +363,7 @@ def test_dropout_is_the_same_where_layers_are_computed_again(two_layers, number)
             variable.assign(value.copy())
         _, step = start(
             two_layers, 16, optimizer='sgd', dropout=rate, memory_saving_gradients=saving,
-            accumulate_gradients=number,
+            batch_size=4 // number, accumulate_gradients=number,
         )  # fmt: skip
         losses = [step(batch, 0.1).numpy() for _ in range(2)]
         results[saving, rate] = [
