@@ -69,6 +69,7 @@ def run(streams, command, directory, environment, before):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.update(environment)
+    sys.path[:0] = filter(None, environment.get('PYTHONPATH', '').split(os.pathsep))
     os.chdir(directory)
     before()
     script, *arguments = command

@@ -1,9 +1,7 @@
 import collections
+import ctypes
 import functools
-import os
 import pathlib
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -401,13 +399,10 @@ with tf.Graph().as_default():
     assert 'call tf.compat.v1.enable_control_flow_v2()' in result.stdout, result.stderr
 
 
-def run(program, *arguments):
-    command = [sys.executable, '-c', program, *arguments]
-    # What is freed goes back at once, or glibc's habits would be measured with it.
-    environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536'}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def give_back_at_once():
+    """What is freed, or glibc's habits would be measured with it."""
+    M_MMAP_THRESHOLD = -3
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**16)
 
 
 DEEP_NETWORK = """
@@ -448,8 +443,10 @@ for arguments in sys.argv[1:]:
 @pytest.fixture(scope='module')
 def memory_needed():
     cases = [f'{kind} {mode}' for kind in ('plain', 'memory') for mode in ('plain', 'jit')]
-    lines = run(DEEP_NETWORK, *cases).splitlines()
-    return {(kind, mode): float(size) for kind, mode, size in map(str.split, lines)}
+    result = programs.result_of(['-c', DEEP_NETWORK, *cases], ROOT, before=give_back_at_once)
+    assert result.returncode == 0, result.stderr
+    lines = map(str.split, result.stdout.splitlines())
+    return {(kind, mode): float(size) for kind, mode, size in lines}
 
 
 @pytest.mark.skipif(
