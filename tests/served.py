@@ -1,15 +1,20 @@
 """What the tests of the server share: slots without a model, and texts that are asked for."""
 
+import asyncio
 import contextlib
+import json
 import threading
 import time
+import types
 
+import httpx
 import numpy as np
 
 from src import model
-from src.serving import completions, refused, scheduler, texts
+from src.serving import app, completions, refused, scheduler, texts
 
 WAIT = 60  # seconds, the end of every wait
+LIMITS = {'max_tokens': 100, 'max_body': 10_000, 'timeout': WAIT}
 
 
 class Alphabet:
@@ -129,3 +134,46 @@ def until(what):
             return
         time.sleep(0.01)
     raise AssertionError(what)
+
+
+@contextlib.asynccontextmanager
+async def client_of(letters, slots=None, queue=8, **limits):
+    """A client of a server that is started in this process; `server` is an attribute of it."""
+    slots = slots or Alphabet()
+    work = scheduler.Scheduler(slots, queue)
+    loaded = types.SimpleNamespace(encoder=letters, lm=slots)
+    server = app.Server(loaded, 'alphabet', work, app.Limits(**{**LIMITS, **limits}))
+    application = app.made(server)
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    async with (
+        application.router.lifespan_context(application),
+        httpx.AsyncClient(transport=transport, base_url='http://test', timeout=WAIT) as client,
+    ):
+        client.server = server
+        try:
+            yield client
+        finally:
+            slots.permits = None
+
+
+def asked(letters, *requests, slots=None, **limits):
+    """The answers to requests, one after the other: (method, address, what httpx is given)."""
+
+    async def ask():
+        async with client_of(letters, slots, **limits) as client:
+            return [await client.request(*each, **more) for *each, more in requests]
+
+    return asyncio.run(ask())
+
+
+def completed(letters, *bodies, slots=None, **limits):
+    bodies = [{'model': 'alphabet', 'prompt': 'A', **body} for body in bodies]
+    requests = [('POST', '/v1/completions', {'json': body}) for body in bodies]
+    return asked(letters, *requests, slots=slots, **limits)
+
+
+def told(response):
+    """The events of a stream."""
+    assert response.headers['content-type'].startswith('text/event-stream')
+    *data, done = [line[6:] for line in response.text.splitlines() if line.startswith('data: ')]
+    return [json.loads(each) for each in data] + [json.loads(done) if done != '[DONE]' else done]
