@@ -29,6 +29,7 @@ import programs
 import pytest
 import runs
 import shared_steps
+import started
 import tensorflow as tf
 
 from src import encoder, model
@@ -151,6 +152,12 @@ def place(shallow_models_dir, monkeypatch):
     monkeypatch.chdir(shallow_models_dir.parent)
     pathlib.Path('text').write_text(TEXT)
     return shallow_models_dir.parent
+
+
+@pytest.fixture
+def run(place, monkeypatch, capfd):
+    """Do what a program does that is started in `place`, but in this process."""
+    return lambda command, typed='': started.captured(monkeypatch, capfd, command, typed)
 
 
 @pytest.fixture(scope='session')

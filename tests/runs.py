@@ -1,6 +1,7 @@
 """Runs of the trainer in this process, on a tiny model, and what they left behind."""
 
 import pathlib
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -37,3 +38,8 @@ def scalars(tag, run='run1'):
                 if value.tag == tag:
                     recorded[event.step] = value.simple_value
     return recorded
+
+
+def steps_of(output):
+    """The numbers of the steps that were printed."""
+    return [int(number) for number in re.findall(r'^\[(\d+) \|', output, re.MULTILINE)]

@@ -1,12 +1,13 @@
 """Programs that are started in the process of the tests, where TensorFlow is loaded already."""
 
 import io
+import pathlib
 import runpy
 import signal
 import subprocess
 import sys
 
-from conftest import ROOT
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def here(monkeypatch, arguments, typed=''):

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import time
 import programs
 import pytest
 from conftest import ROOT
-from runs import train
+from runs import steps_of, train
 
 from src.data import processes
 from src.model_files import model_directory
@@ -94,3 +95,52 @@ def test_a_run_is_trained_by_one_process_alone(place):
     train(steps=2)
     train(steps=1, run_name='run2')
     assert not list(place.glob('checkpoint/.*'))
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_saved_and_goes_on(place, run, number):
+    process = programs.Program(TRAIN, place)
+    printed = ''
+    while '[5 |' not in printed:
+        printed += process.stdout.readline()
+    process.send_signal(number)
+    rest, errors = process.communicate()
+    printed += rest
+    last = steps_of(printed)[-1]
+    assert process.returncode == 0
+    assert printed.endswith(f'interrupted\nSaving checkpoint/run1/model-{last}\n')
+    assert 'Traceback' not in errors
+    result = run([*TRAIN, '--steps', last + 2])
+    assert f'Loading checkpoint checkpoint/run1/model-{last}\n' in result.stdout
+    assert steps_of(result.stdout) == [last + 1, last + 2]
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(place, run):
+    process = programs.Program([*TRAIN, '--save_every', 2], place)  # saving most of the time
+    while not list(place.glob('checkpoint/run1/model-1?.index')):
+        time.sleep(0.01)
+    process.kill()
+    printed, _ = process.communicate()
+    saved = model_directory.latest(place / 'checkpoint' / 'run1').rpartition('-')[2]
+    result = run([*TRAIN, '--steps', saved])
+    assert f'Loading checkpoint checkpoint/run1/model-{saved}\n' in result.stdout
+    (resumed,) = steps_of(result.stdout)
+    assert resumed == int(saved) >= steps_of(printed)[-1] - 2  # it was saved before that step
+    assert not list(place.glob('checkpoint/run1/saving-*'))
+
+
+def no_file_may_outgrow_60_kib():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60 * 1024, 60 * 1024))
+
+
+def test_a_full_disk_at_the_end_is_told_and_loses_nothing(place, run):
+    assert run([*TRAIN, '--steps', 2]).returncode == 0
+    before = {path.name: path.read_bytes() for path in (place / 'checkpoint' / 'run1').iterdir()}
+    result = programs.result_of([*TRAIN, '--steps', 3], place, before=no_file_may_outgrow_60_kib)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith('checkpoint/run1 could not be written: ')
+    after = {path.name: path.read_bytes() for path in (place / 'checkpoint' / 'run1').iterdir()}
+    assert after.pop('loss.csv').startswith(before.pop('loss.csv'))
+    assert before.pop('loss.png')[-8:] == after.pop('loss.png')[-8:]  # not cut off
+    assert before.items() <= after.items()
+    assert {name for name in set(after) - set(before) if not name.startswith('events.')} == set()

@@ -1,4 +1,4 @@
-"""Runs of the trainer in this process; tests/test_programs.py starts train.py itself."""
+"""Runs of the trainer in this process; test_stopping.py starts train.py itself."""
 
 import csv
 import gc
