@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import termios
+import warnings
 
 forking = multiprocessing.get_context('fork')
 PIPE, asking = subprocess.PIPE, []
@@ -68,6 +69,7 @@ def run(streams, command, directory, environment, before):
     )
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    as_python_begins()
     os.environ.update(environment)
     sys.path[:0] = filter(None, environment.get('PYTHONPATH', '').split(os.pathsep))
     os.chdir(directory)
@@ -79,11 +81,19 @@ def run(streams, command, directory, environment, before):
         exec(compile(arguments[0], '<string>', 'exec'), {'__name__': '__main__'})
     elif script == '-m':
         sys.argv = arguments
+        sys.modules.pop(f'{arguments[0]}.__main__', None)  # it need not be told that it is there
         runpy.run_module(arguments[0], run_name='__main__', alter_sys=True)
     else:
         sys.argv = command
         sys.path.insert(0, os.path.dirname(script))
         runpy.run_path(script, run_name='__main__')
+
+
+def as_python_begins():
+    """Warnings are told, not raised as in the tests, and are those that concern who runs it."""
+    warnings.resetwarnings()
+    for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter('ignore', kind)
 
 
 def nothing():
