@@ -8,7 +8,8 @@ RUNTIME = 840e6  # Python, TensorFlow, and what it makes of a layer: measured
 GRAPH = 5e6  # for each layer more: measured
 BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
 # What each optimizer remembers for each weight; Adafactor's rows and columns are next to nothing.
-SLOTS = {'adam': 2, 'adamw': 2, 'adafactor': 0.01, 'sgd': 0}
+# Muon remembers one number for each of the blocks' matrices.
+SLOTS = {'adam': 2, 'adamw': 2, 'muon': 2, 'adafactor': 0.01, 'sgd': 0}
 SLICE = 256  # tokens; fused_loss.ROWS and lean_attention.SLICE
 
 # What is tried in turn when a run does not fit; each on top of those before it.
@@ -46,13 +47,15 @@ def peak(hparams, config):
 
     layer, embedding = 12 * width**2 + 13 * width, vocab * width  # weights
     weights = layers * layer + embedding + hparams.n_ctx * width + 2 * width
+    matrices = layers * 12 * width**2
     trained, bytes_of_weights = weights, 4 * weights
     if config.lora_rank:
-        trained = layers * 16 * width * config.lora_rank
+        trained = matrices = layers * 16 * width * config.lora_rank
         bytes_of_weights = product * weights + 4 * trained
     elif config.only_train_transformer_layers:
         trained = layers * layer
     of_embedding = 4 * embedding if trained == weights else 0  # bytes of gradients
+    slots = SLOTS[config.optimizer] * trained - (matrices if config.optimizer == 'muon' else 0)
     gradients = of_embedding + 4 * trained // layers if config.updates_at_once else 4 * trained
     sums = 8 * trained if config.accumulate_gradients > 1 else 0
 
@@ -69,7 +72,7 @@ def peak(hparams, config):
     return {
         'TensorFlow': RUNTIME + layers * GRAPH,
         'weights': bytes_of_weights,
-        'optimizer': 4 * SLOTS[config.optimizer] * trained,
+        'optimizer': 4 * slots,
         'gradients and activations': sums + max(moments),
     }
 

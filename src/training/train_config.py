@@ -101,7 +101,9 @@ class OptimizerConfig:
     """How gradients change them."""
 
     optimizer: str = flag(
-        'adam', choices=['adam', 'adamw', 'adafactor', 'sgd'], help='What makes steps of gradients'
+        'adam',
+        choices=['adam', 'adamw', 'muon', 'adafactor', 'sgd'],
+        help='What makes steps of gradients',
     )
     learning_rate: float = flag(0.00002, metavar='LR', help='Learning rate')
     schedule: str = flag(
@@ -118,7 +120,7 @@ class OptimizerConfig:
         help='Shrink matrices by this times the learning rate; 0.01 in adamw',
     )
     adam_beta2: float = flag(
-        0.999, metavar='B', help="How slowly adam and adamw forget the gradients' squares"
+        0.999, metavar='B', help="How slowly adam, adamw and muon forget the gradients' squares"
     )
     clip_gradients: float = flag(
         0.0, least=0, metavar='NORM', help='Shorten gradients to this norm over all; 0 never does'

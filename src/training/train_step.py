@@ -15,9 +15,11 @@ from . import dataset, distribution, optimizer
 OPTIMIZERS = {
     'adam': optimizer.Adam,
     'adamw': optimizer.Adam,
+    'muon': optimizer.Muon,
     'adafactor': optimizer.Adafactor,
     'sgd': optimizer.SGD,
 }
+WITH_ADAM = ('adam', 'adamw', 'muon')
 
 # Numbers that a state counts with, and what comes out where it is none.
 COUNTS = ('seed', 'counter', 'updates', 'updates_before', 'epoch', 'drawn')
@@ -54,7 +56,7 @@ class TrainState:
         weight_decay = config.weight_decay
         if weight_decay is None:
             weight_decay = 0.01 if config.optimizer == 'adamw' else 0.0
-        options = {'beta2': config.adam_beta2} if config.optimizer in ('adam', 'adamw') else {}
+        options = {'beta2': config.adam_beta2} if config.optimizer in WITH_ADAM else {}
         self.optimizer = OPTIMIZERS[config.optimizer](self.trained, weight_decay, **options)
         # What gradients are multiplied by while they are float16, which holds nothing below 6e-8
         # (Micikevicius et al. 2017, arXiv:1710.03740), and for how many steps this has gone well.

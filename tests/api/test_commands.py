@@ -86,7 +86,10 @@ def test_a_dry_run_makes_nothing(place, capsys):
 @pytest.mark.parametrize(
     'options, complaint',
     [
-        ({'optimizer': 'adamax'}, 'it must be one of adam, adamw, adafactor, sgd. Did you mean'),
+        (
+            {'optimizer': 'adamax'},
+            'it must be one of adam, adamw, muon, adafactor, sgd. Did you mean',
+        ),
         ({'step': 3}, "there is no option 'step'. Did you mean steps?"),
         ({'steps': 'ten'}, "--steps is 'ten'; it must be a whole number"),
         ({'steps': -1}, '--steps is -1; it must be 0 or more'),

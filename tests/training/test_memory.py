@@ -23,6 +23,7 @@ def size(variables):
     [
         {},
         {'optimizer': 'sgd'},
+        {'optimizer': 'muon'},
         {'optimizer': 'adamw', 'only_train_transformer_layers': True},
         {'lora_rank': 2, 'dtype': 'bfloat16'},
     ],

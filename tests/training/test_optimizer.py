@@ -64,3 +64,66 @@ def test_adafactor_is_shazeer_and_sterns():
     np.testing.assert_allclose(variables['w'], w, rtol=1e-4)
     np.testing.assert_allclose(variables['b'], b, rtol=1e-4)
     assert sum(slot.shape.num_elements() for slot in adafactor.slots.values()) == 3 + 4 + 5
+
+
+def orthogonal(x):  # [..., n, m]
+    """Muon's matrix by its singular vectors: the polynomial is one of the singular values."""
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    s /= np.linalg.norm(s, axis=-1, keepdims=True)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return u * s[..., None, :] @ vt
+
+
+@pytest.mark.parametrize('stack', [1, 10**6])  # each variable by itself, and many at once
+def test_muon_is_jordans_in_the_size_of_adam(stack, monkeypatch):
+    monkeypatch.setattr(optimizer, 'STACK', stack)
+    random = np.random.default_rng(0)
+    shapes = {
+        'model/h0/attn/c_attn/w': (1, 4, 12), 'model/h0/attn/c_proj/w': (1, 4, 4),
+        'model/h0/mlp/c_fc/w': (1, 4, 16), 'model/h0/mlp/c_proj/w': (1, 16, 4),
+        'model/h1/mlp/c_fc/w': (1, 4, 16), 'model/h1/attn/c_attn/lora/a': (6, 3),
+        'model/h1/attn/c_attn/lora/b': (3, 12), 'model/h1/ln_1/g': (4,), 'model/wte': (5, 4),
+    }  # fmt: skip
+    parts = {name: 3 if name.endswith(('c_attn/w', 'c_attn/lora/b')) else 1 for name in shapes}
+    w = {name: random.normal(size=shape) for name, shape in shapes.items()}
+    variables = {name: tf.Variable(value.astype(np.float32)) for name, value in w.items()}
+    muon = optimizer.Muon(variables, weight_decay=0.1, beta2=0.99)
+    of_adam = {name: tf.Variable(variables[name]) for name in ('model/h1/ln_1/g', 'model/wte')}
+    adam = optimizer.Adam(of_adam, weight_decay=0.1, beta2=0.99)
+    m = dict.fromkeys(set(shapes) - set(of_adam), 0.0)
+    for t in range(4):
+        gradients = {name: random.normal(size=shape) * 1e-3 for name, shape in shapes.items()}
+        for name in m:
+            m[name] = 0.95 * m[name] + gradients[name]
+            direction = np.split(gradients[name] + 0.95 * m[name], parts[name], axis=-1)
+            size = 0.2 * max(direction[0].shape[-2:]) ** 0.5
+            step = np.concatenate([size * orthogonal(part) for part in direction], axis=-1)
+            w[name] = w[name] - 0.01 * (0.1 * w[name] + step)
+        named = {name: tf.constant(g, tf.float32) for name, g in gradients.items()}
+        muon.apply(named, tf.constant(0.01), tf.constant(float(t)))
+        adam.apply({n: named[n] for n in of_adam}, tf.constant(0.01), tf.constant(float(t)))
+    for name, variable in variables.items():
+        expected = of_adam.get(name, w[name])
+        np.testing.assert_allclose(variable, expected, atol=2e-5, err_msg=name)
+    assert set(muon.slots) == {f'muon/m/{name}' for name in m} | set(adam.slots)
+    for name, value in m.items():
+        np.testing.assert_allclose(muon.slots[f'muon/m/{name}'], value, atol=1e-8)
+
+
+@pytest.mark.parametrize('shape', [(2, 8, 8), (3, 5, 40), (1, 1, 7), (1, 64, 64)])
+@pytest.mark.parametrize('size', [1e-4, 1.0, 1e4])
+def test_an_orthogonal_update_has_the_singular_vectors_and_values_near_1(shape, size):
+    x = np.random.default_rng(1).normal(size=shape) * size
+    y = optimizer.orthogonal(tf.constant(x, tf.float32)).numpy()
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    turned = u.swapaxes(1, 2) @ y @ vt.swapaxes(1, 2)  # diagonal, where the vectors are the same
+    values = np.diagonal(turned, axis1=1, axis2=2)
+    np.testing.assert_allclose(turned, values[..., None] * np.eye(shape[1]), atol=1e-3)
+    large = s / np.linalg.norm(s, axis=-1, keepdims=True) > 0.002
+    assert large.mean() > 0.9
+    assert (0.67 < values[large]).all() and (values < 1.21).all()
+
+
+def test_an_update_of_nothing_is_nothing():
+    assert not optimizer.orthogonal(tf.zeros([2, 3, 5])).numpy().any()

@@ -75,8 +75,8 @@ def test_it_learns(place):
     [
         {'sample_every': 3, 'sample_length': 5},
         {'optimizer': 'sgd', 'noise': 0.2, 'dropout': 0.2},
-        {'accumulate_gradients': 2, 'memory_saving_gradients': True, 'noise': 0.2},
-        {'lora_rank': 2, 'memory_saving_gradients': True},
+        {'accumulate_gradients': 2, 'optimizer': 'muon', 'noise': 0.2},
+        {'lora_rank': 2, 'memory_saving_gradients': True, 'optimizer': 'muon'},
         {'pack': True, 'document_mask': True, 'dropout': 0.1, 'memory_saving_gradients': True},
     ],
 )
