@@ -18,12 +18,13 @@ MOST = 10**8  # numbers that may be remembered: 0.4 GB
 
 def suits(config, hparams):
     """Whether a run may use it, where nothing but windows of text are learnt."""
+    others = config.memory_saving_gradients, config.lora_rank, config.dropout, config.document_mask
     return (
         hparams.n_embd <= WIDEST
         and min(config.seq_length, hparams.n_ctx) <= LONGEST
         and remembered(config, hparams) <= MOST
         and config.dtype == 'float32'
-        and not (config.memory_saving_gradients or config.lora_rank)
+        and not any(others)
         and not tf.config.list_physical_devices('GPU')
     )
 

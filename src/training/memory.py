@@ -4,8 +4,8 @@ import ctypes
 import dataclasses
 import os
 
-RUNTIME = 840e6  # Python, TensorFlow, and what it makes of a layer: measured
-GRAPH = 5e6  # for each layer more: measured
+RUNTIME = 720e6  # Python, TensorFlow, and what it makes of a layer: measured
+GRAPH = 15e6  # for each layer more: measured
 BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
 # What each optimizer remembers for each weight; Adafactor's rows and columns are next to nothing.
 # Muon remembers one number for each of the blocks' matrices.

@@ -46,6 +46,8 @@ def test_loss_and_gradients_are_the_models(two_layers, batch_size, monkeypatch):
         ({'dtype': 'bfloat16'}, 64, False),
         ({'memory_saving_gradients': True}, 64, False),
         ({'lora_rank': 1}, 64, False),
+        ({'dropout': 0.1}, 64, False),
+        ({'document_mask': True}, 64, False),
     ],
 )
 def test_what_it_suits(changes, n_embd, suits):
