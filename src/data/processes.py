@@ -19,6 +19,15 @@ def cores():
     return os.cpu_count() or 1
 
 
+def available_memory():
+    """The bytes of memory that a new process can have."""
+    try:
+        with open('/proc/meminfo', encoding='ascii') as file:
+            return next(1024 * int(line.split()[1]) for line in file if 'MemAvailable' in line)
+    except (OSError, StopIteration):  # not Linux
+        return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+
+
 @contextlib.contextmanager
 def locked(path):
     """Hold the lock file `path`, as long as this process lives; gives None.

@@ -3,9 +3,13 @@
 import contextlib
 import functools
 import importlib.util
+import math
 import sys
 
+import numpy as np
+
 from ..command_line import invocation, quiet
+from ..data import processes
 from ..model_files import model_directory
 from . import litert, litert_slots, sample_numpy
 
@@ -142,9 +146,25 @@ def enough_memory():
         ) from None
 
 
+def require_room(lm, batch_size, tokens):
+    """Raise ValueError where the pasts of so many texts of so many tokens do not fit in memory."""
+    tokens = min(tokens, lm.hparams.n_ctx)
+    if isinstance(lm, litert.LiteRT):
+        numbers = sum(map(math.prod, lm.graph.past.values()))  # of a token
+    else:
+        numbers = 2 * lm.hparams.n_layer * lm.hparams.n_embd
+    needed, there = batch_size * tokens * 4 * numbers, processes.available_memory()
+    if needed > there:
+        raise ValueError(
+            f'{batch_size} texts of {tokens} tokens at once need {needed / 1e9:.1f} GB, and there '
+            f'are {there / 1e9:.1f}; lower --batch_size or --length'
+        )
+
+
 @enough_memory()
 def rows(lm, contexts, length, uniforms, *, controls=None, **options):
     """The sample.Rows of a model, or the sample_numpy.Rows where it is LiteRT's."""
+    require_room(lm, len(contexts), int(np.max(np.add([len(ids) for ids in contexts], length))))
     if isinstance(lm, litert.LiteRT):
         if len(contexts) > 1:
             options['slots'] = litert_slots.of(lm, len(contexts))

@@ -4,6 +4,8 @@ import ctypes
 import dataclasses
 import os
 
+from ..data import processes
+
 RUNTIME = 720e6  # Python, TensorFlow, and what it makes of a layer: measured
 GRAPH = 15e6  # for each layer more: measured
 BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
@@ -79,7 +81,7 @@ def peak(hparams, config):
 
 def report(hparams, config):
     """Lines that say what a run would take, and flags with which it would fit, if it would not."""
-    parts, there = peak(hparams, config), available()
+    parts, there = peak(hparams, config), processes.available_memory()
     lines = [f'{size / 1e9:7.2f} GB  {what}' for what, size in parts.items()]
     lines.append(
         f'{sum(parts.values()) / 1e9:7.2f} GB in all, about; there are {there / 1e9:.2f} GB'
@@ -99,12 +101,3 @@ def advice(hparams, config, there):
             flags = ' '.join(f'--{n}' if v is True else f'--{n} {v}' for n, v in changes.items())
             return f'This does not fit; {needed / 1e9:.2f} GB, which do, are enough with {flags}'
     return 'This does not fit, whatever the flags; a smaller model may'
-
-
-def available():
-    """The bytes of memory that a new process can have."""
-    try:
-        with open('/proc/meminfo', encoding='ascii') as file:
-            return next(1024 * int(line.split()[1]) for line in file if 'MemAvailable' in line)
-    except (OSError, StopIteration):  # not Linux
-        return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')

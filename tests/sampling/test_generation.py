@@ -1,5 +1,6 @@
 import gc
 import json
+import pathlib
 import weakref
 
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow as tf
 from conftest import traced
 
 from src import model, sample
+from src.data import processes
 from src.sampling import generation, sample_config, sample_numpy, token_logprobs
 
 LIMITS = [
@@ -276,6 +278,21 @@ def test_too_little_memory_says_what_to_lower(loaded, monkeypatch, error):
         texts(loaded, length=2)
     with pytest.raises(ValueError, match='^The memory is not enough for this; lower --batch_size'):
         list(generation.stream(loaded, 'Good', length=2))
+
+
+def test_more_texts_than_memory_could_hold_are_refused(loaded, exported, monkeypatch):
+    hparams = loaded.lm.hparams
+    each = 4 * 2 * hparams.n_layer * hparams.n_embd * hparams.n_ctx  # bytes: keys and values
+    monkeypatch.setattr(processes, 'available_memory', lambda: 4 * each)
+    options = {'length': 100, 'nsamples': 5, 'batch_size': 5}
+    with pytest.raises(ValueError, match='^5 texts of 32 tokens at once need 0.0 GB, and there'):
+        texts(loaded, **options)
+    assert texts(loaded, **options | {'batch_size': 4, 'length': 1})
+    lite = generation.load(str(pathlib.Path(exported('float32')).parent), engine='litert')
+    monkeypatch.setattr(processes, 'available_memory', lambda: 4 * 3 * each)  # it has 3 layers
+    with pytest.raises(ValueError, match='^5 texts of 32 tokens at once'):
+        texts(lite, **options)
+    assert texts(lite, **options | {'batch_size': 4})
 
 
 def test_endoftext_in_a_prompt_is_the_token_as_in_a_dataset(loaded):

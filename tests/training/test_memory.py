@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from src import model
+from src.data import processes
 from src.gradients import lora
 from src.training import initial_model, memory, train_config, train_step
 
@@ -66,7 +67,7 @@ def test_flags_save_what_they_are_said_to_save():
     ],
 )
 def test_what_does_not_fit_is_told_what_would(monkeypatch, there, flags):
-    monkeypatch.setattr(memory, 'available', lambda: there * 1e9)
+    monkeypatch.setattr(processes, 'available_memory', lambda: there * 1e9)
     hparams = dataclasses.replace(model.default_hparams(), n_vocab=50257)
     *_, last = memory.report(hparams, config())
     if flags:
@@ -76,11 +77,11 @@ def test_what_does_not_fit_is_told_what_would(monkeypatch, there, flags):
 
 
 def test_what_fits_is_said_to(monkeypatch):
-    monkeypatch.setattr(memory, 'available', lambda: 1e12)
+    monkeypatch.setattr(processes, 'available_memory', lambda: 1e12)
     *parts, total, last = memory.report(HPARAMS, config())
     assert len(parts) == 4 and 'GB in all, about; there are 1000.00 GB' in total
     assert last == 'This fits.'
 
 
 def test_there_is_memory():
-    assert 1e8 < memory.available() < 1e14
+    assert 1e8 < processes.available_memory() < 1e14
