@@ -176,8 +176,9 @@ def main():
     with contextlib.suppress(ImportError):  # there is none on Windows
         import readline  # noqa: F401 - input() then has a history, and lines that can be edited
     text = ['model_name', 'models_dir', 'adapters', 'engine', 'dtype']
+    typed = dict.fromkeys(('prompt', 'prefix', 'context', 'input'), 'it is typed when asked for')
     flags.call_from_command_line(
-        interact_model, text, sample_config.SampleConfig, sample_config.ELSEWHERE
+        interact_model, text, sample_config.SampleConfig, sample_config.ELSEWHERE | typed
     )
 
 

@@ -285,6 +285,7 @@ def test_a_reader_that_leaves_ends_the_samples(place):
         ([*GENERATE, 'tiny', '--include_prefix', 'maybe'], 2, 'it must be True or False'),
         ([*GENERATE, '--prefix', 'All', 'the', 'world'], 2, 'needs quotes, --prefix "All the …"'),
         ([*INTERACT, '--num_return_sequences', 2], 2, 'it is called --nsamples here'),
+        ([*INTERACT, '--prompt', 'All'], 2, 'no flag --prompt; it is typed when asked for.'),
         ([*TRAIN, '--bach_size', 2], 2, 'unrecognized arguments: --bach_size 2'),
         ([*TRAIN, '--batch_size', 0], 2, '--batch_size is 0; it must be 1 or more'),
         ([*TRAIN, '--optimizer', 'adagrad'], 2, "invalid choice: 'adagrad'"),

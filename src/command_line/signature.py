@@ -63,7 +63,7 @@ def read(parameters, arguments, elsewhere):
     """{name: value} of what was typed.
 
     Args:
-        elsewhere: {name: ours}, what other programs call it.
+        elsewhere: {name: ours}, what other programs call it; or what is done here instead.
 
     Raises ValueError: a flag that does not exist, that lacks its value, or a word too many.
     """
@@ -100,8 +100,11 @@ def _flag(match, parameters, elsewhere):
     if positive and positive.kind is bool and typed is None:
         return positive, 'False'
     meant = names.nearest(f'--{name}', [f'--{each}' for each in by_name]) or '.'
-    if elsewhere.get(name) in by_name:
-        meant = f'; it is called --{elsewhere[name]} here.'
+    told = elsewhere.get(name, '')
+    if told in by_name:
+        meant = f'; it is called --{told} here.'
+    elif ' ' in told:
+        meant = f'; {told}.'
     raise ValueError(f'There is no flag --{match[1]}{meant} {_known(parameters)}')
 
 
