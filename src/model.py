@@ -45,10 +45,6 @@ def default_hparams():
     return HParams()
 
 
-# Of the terms of a sum: a few for each core, so that none waits; more would be slower for 8 rows.
-PARTS = min(32, 2 * os.cpu_count())
-
-
 def shape_list(x):
     """The shape of x: a number where it is known while tracing, else a tensor."""
     return [tf.shape(x)[i] if size is None else size for i, size in enumerate(x.shape)]
@@ -72,10 +68,10 @@ def parts_of(size, most=32):
 
 def product(x, w):  # [rows, nx], [nx, nf] -> [rows, nf]
     """tf.matmul in the type of w; for a few rows, at which XLA is slow, the sum of several."""
-    (rows, nx), nf = x.shape, w.shape[1]
-    x, parts = tf.cast(x, w.dtype), parts_of(nx, PARTS)
+    (rows, nx), nf, x = x.shape, w.shape[1], tf.cast(x, w.dtype)
     if rows is None or rows > 16:
         return tf.matmul(x, w)
+    parts = parts_of(nx, min(32, 2 * os.cpu_count()))  # with more, eight rows are slower
     x = tf.transpose(tf.reshape(x, [rows, parts, nx // parts]), [1, 0, 2])
     return tf.reduce_sum(tf.matmul(x, tf.reshape(w, [parts, nx // parts, nf])), axis=0)
 
@@ -198,8 +194,7 @@ def transformer(hparams, params, X, past=None, *, block=block):
         past_length, pasts = past[0].length[:, None], past
     else:
         past_length, pasts = shape_list(past)[-2], tf.unstack(past, axis=1)
-    h = embed(params, X, past_length)
-    presents = []
+    h, presents = embed(params, X, past_length), []
     for layer, past in enumerate(pasts):
         h, present = block(h, params[f'h{layer}'], past=past, hparams=hparams)
         presents.append(present)

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-LARGEST = 1.2e9  # bytes that a child may have taken when it begins with one more file
+LARGEST = 1.0e9  # bytes that a child may have taken when it begins with one more file
 UNIT = 1 if sys.platform == 'darwin' else 1024  # bytes, in which ru_maxrss is
 
 
