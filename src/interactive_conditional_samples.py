@@ -156,7 +156,7 @@ def prepared(loaded, batch_size, *, config, temperature, top_k, top_p, **_):
 
 
 def ask():
-    """What is typed at the prompt; None at the end of the input.
+    """What is typed at the prompt, again where it is not UTF-8; None at the end of the input.
 
     A line that ends with a backslash goes on in the next.
     """
@@ -166,7 +166,11 @@ def ask():
         prompt = prompt.removeprefix('\ufeff')  # a byte order mark, of a file that is piped in
         while prompt.endswith('\\'):
             prompt = prompt[:-1] + '\n' + input('... ')
+        prompt.encode()
         return prompt
+    except UnicodeEncodeError:
+        print('This prompt is not text in UTF-8; in a pipe, iconv makes it that', file=sys.stderr)
+        return ask()
     except EOFError:
         print()
         return None

@@ -14,7 +14,9 @@ def here(monkeypatch, arguments, typed=''):
     """Do what `python *arguments` does; `typed` is what it reads. Returns the exit status."""
     script, *others = map(str, arguments)
     monkeypatch.setattr(sys, 'path', [str(ROOT), *sys.path])
-    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(typed.encode())))
+    monkeypatch.setattr(
+        sys, 'stdin', io.TextIOWrapper(io.BytesIO(typed.encode(errors='surrogateescape')))
+    )
     monkeypatch.setattr(sys, 'argv', others if script == '-m' else [script, *others])
     handler = signal.getsignal(signal.SIGTERM)
     try:

@@ -51,6 +51,15 @@ def test_talking_to_a_model(place, run):
     assert 'Loading checkpoint models/tiny/model.ckpt\n' in result.stderr
 
 
+def test_a_prompt_that_is_not_utf_8_is_asked_for_again(place, run):
+    result = run([*INTERACT, 'tiny', '--length', 2], 'caf\udce9\nGood\n')
+    assert result.returncode == 0
+    assert result.stdout.startswith(f'Model prompt >>> Model prompt >>> {header(1)}\n')
+    assert result.stderr.splitlines().count(
+        'This prompt is not text in UTF-8; in a pipe, iconv makes it that'
+    ) == 1  # fmt: skip
+
+
 @pytest.mark.parametrize('flag', ['--top_k=-3', '--temperature=-1', '--top_p=much'])
 def test_what_cannot_be_is_refused_before_the_prompt(place, run, flag):
     result = run([*INTERACT, '--model_name', 'tiny', flag], 'Good\n')
