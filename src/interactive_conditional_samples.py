@@ -156,21 +156,22 @@ def prepared(loaded, batch_size, *, config, temperature, top_k, top_p, **_):
 
 
 def ask():
-    """What is typed at the prompt, again where it is not UTF-8; None at the end of the input.
+    """What is typed at the prompt, asked for until it is text; None at the end of the input.
 
     A line that ends with a backslash goes on in the next.
     """
     try:
-        while not (prompt := input('Model prompt >>> ')):
-            print('Prompt should not be empty!')
-        prompt = prompt.removeprefix('\ufeff')  # a byte order mark, of a file that is piped in
-        while prompt.endswith('\\'):
-            prompt = prompt[:-1] + '\n' + input('... ')
-        prompt.encode()
-        return prompt
-    except UnicodeEncodeError:
-        print('This prompt is not text in UTF-8; in a pipe, iconv makes it that', file=sys.stderr)
-        return ask()
+        while True:
+            prompt = input('Model prompt >>> ').removeprefix('\ufeff')  # a mark, in a file piped in
+            while prompt.endswith('\\'):
+                prompt = prompt[:-1] + '\n' + input('... ')
+            if not prompt:
+                print('Prompt should not be empty!')
+            elif prompt.encode(errors='replace').decode() == prompt:
+                return prompt
+            else:
+                told = 'This prompt is not text in UTF-8; in a pipe, iconv makes it that'
+                print(told, file=sys.stderr)
     except EOFError:
         print()
         return None

@@ -51,13 +51,12 @@ def test_talking_to_a_model(place, run):
     assert 'Loading checkpoint models/tiny/model.ckpt\n' in result.stderr
 
 
-def test_a_prompt_that_is_not_utf_8_is_asked_for_again(place, run):
-    result = run([*INTERACT, 'tiny', '--length', 2], 'caf\udce9\nGood\n')
+def test_prompts_that_are_no_text_are_asked_for_again(place, run):
+    result = run([*INTERACT, 'tiny', '--length', 2], 'caf\udce9\n' * 2000 + '\ufeff\nGood\n')
     assert result.returncode == 0
-    assert result.stdout.startswith(f'Model prompt >>> Model prompt >>> {header(1)}\n')
-    assert result.stderr.splitlines().count(
-        'This prompt is not text in UTF-8; in a pipe, iconv makes it that'
-    ) == 1  # fmt: skip
+    assert result.stderr.count('This prompt is not text in UTF-8; in a pipe, iconv') == 2000
+    empty = 'Prompt should not be empty!\n'
+    assert result.stdout.replace('Model prompt >>> ', '').startswith(f'{empty}{header(1)}\n')
 
 
 @pytest.mark.parametrize('flag', ['--top_k=-3', '--temperature=-1', '--top_p=much'])
