@@ -37,6 +37,8 @@ ADDRESS = f'http://127.0.0.1:{PORT}'
 WITHOUT_END = {'50256': -100}
 PROMPT = ' the' * sampling.PROMPT  # a text: llama.cpp's takes no ids. Each word is the token THE
 THE = 262
+# One for all, for each that is made reads all certificates of the system first.
+CLIENT = httpx.Client(timeout=600)
 
 
 # What starts each server, given the folder of the models: a command, and the packages it needs.
@@ -139,7 +141,7 @@ def ask(max_tokens=NEW_TOKENS, prompt=None, **more):
     body |= {'max_tokens': max_tokens, 'stream': True, 'logit_bias': WITHOUT_END, **more}
     begin, times = time.perf_counter(), []
     url = f'{ADDRESS}/v1/completions'
-    with httpx.stream('POST', url, json=body, timeout=600) as response:
+    with CLIENT.stream('POST', url, json=body) as response:
         for line in response.iter_lines():
             if line.startswith('data: {') and '"text"' in line:
                 times.append(time.perf_counter() - begin)

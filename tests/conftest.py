@@ -214,7 +214,6 @@ def side_by_side():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slots, 'BLOCK', 8)
-        patch.setattr(slots, 'PIECES', (2, 4))
         patch.setattr(slots.Slots, 'piece', 4)
         made = slots.Slots(recorded(), 4)
         made.warm_up()

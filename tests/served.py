@@ -23,7 +23,7 @@ class Alphabet:
     It counts what it is asked for, and where `permits` is set, waits for one at each step.
     """
 
-    piece = 4
+    piece, pieces = 4, 1
     fingerprint = '0123456789abcdef'
 
     def __init__(self, rows=2, n_vocab=97, n_ctx=32):
@@ -38,11 +38,15 @@ class Alphabet:
     def clear(self, slot):
         self.length[slot] = 0
 
-    def read(self, slot, tokens, wanted):
+    def read(self, some):
+        assert len(some) <= self.pieces
+        return [self._read(*each) for each in some]
+
+    def _read(self, slot, tokens, wanted):
         assert 0 < len(tokens) <= self.piece
         self.log.append(('read', slot, len(tokens)))
         self.length[slot] += len(tokens)
-        return np.stack([self.behind(token) for token in tokens])[-wanted:] if wanted else None
+        return np.stack([self.behind(token) for token in tokens])[len(tokens) - wanted :]
 
     def step(self, slots, tokens):
         if self.permits:

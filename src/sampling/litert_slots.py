@@ -32,7 +32,7 @@ class Slots:
         length: of each, how many tokens were read.
     """
 
-    piece = litert.CHUNK  # tokens of a prompt that are read at once
+    piece, pieces = litert.CHUNK, 1  # tokens that are read at once, and of how many prompts
 
     def __init__(self, lm, rows):
         """lm: a litert.LiteRT, whose file is opened again for the steps."""
@@ -72,11 +72,18 @@ class Slots:
         self._save(slot)
         return logits
 
-    def read(self, slot, tokens, wanted):
-        """Read up to `piece` tokens of a prompt.
+    def read(self, some):
+        """Read a piece of each of some prompts.
 
-        Returns the logits behind each of the last `wanted` of them, [wanted, vocab].
+        Args:
+            some: of each its slot; up to `piece` tokens; and behind how many of them, the last,
+                logits are wanted.
+
+        Returns of each [wanted, vocab].
         """
+        return [self._read(*each) for each in some]
+
+    def _read(self, slot, tokens, wanted):
         if self._reading != slot:
             self._reading = None  # if it is interrupted
             self.lm.load(self._past(slot), self.length[slot])
@@ -87,7 +94,7 @@ class Slots:
             parts = [tokens[:-1], tokens[-1:]] if wanted else [tokens]
             logits = [self.lm.read(part) for part in parts if part]
         self._save(slot)
-        return np.stack(logits)[-wanted:] if wanted else None
+        return np.stack(logits)[len(logits) - wanted :]
 
     def step(self, slots, tokens):
         """Let each of some slots read one token more.

@@ -2,8 +2,8 @@
 
 It is given `slots`, as slots.Slots or litert_slots.Slots: so many texts have a past of their own
 there, and whatever else they hold, a text's logits are the same. Each turn reads one piece of a
-prompt, of the texts that join one after the other, and then lets all texts that have been read grow
-by one token. Everything else talks to it by a list of texts that wait.
+prompt, or of as many as `slots` reads together, and then lets all texts that have been read grow by
+one token. Everything else talks to it by a list of texts that wait.
 """
 
 import collections
@@ -159,20 +159,25 @@ class Scheduler:
             self._seconds += 0.1 * (text.ended - text.begun - self._seconds)
 
     def _read(self):
-        """One piece of the next prompt; at its end the first token is drawn."""
-        if not self._reading:
+        """One piece of each of the next prompts; at its end the first token is drawn."""
+        some = [self._reading.popleft() for _ in range(min(self.slots.pieces, len(self._reading)))]
+        if not some:
             return
-        slot = self._reading.popleft()
-        text, begin = self.running[slot], self.slots.length[slot]
-        piece = text.prompt[begin : begin + self.slots.piece]
-        whole = begin + len(piece) == len(text.prompt)
-        logits = self.slots.read(slot, piece, len(piece) if text.wants_prompt else int(whole))
-        if text.wants_prompt:
-            text.read(begin, logits)
-        if whole:
-            self._add([slot], logits[-1:])
-        else:
-            self._reading.append(slot)
+        pieces, ended = [], []
+        for slot in some:
+            text, begin = self.running[slot], self.slots.length[slot]
+            piece = text.prompt[begin : begin + self.slots.piece]
+            whole = begin + len(piece) == len(text.prompt)
+            pieces.append((slot, piece, len(piece) if text.wants_prompt else int(whole)))
+            (ended if whole else self._reading).append(slot)
+        last = {}
+        for (slot, piece, _), logits in zip(pieces, self.slots.read(pieces), strict=True):
+            text = self.running[slot]
+            if text.wants_prompt:
+                text.read(self.slots.length[slot] - len(piece), logits)
+            last[slot] = logits[-1:]
+        if ended:
+            self._add(ended, [last[slot][0] for slot in ended])
 
     def _grow(self):
         """A token for each text whose prompt is read."""

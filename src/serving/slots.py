@@ -1,13 +1,15 @@
 """Texts side by side in TensorFlow, each with a past of its own that stays where it is.
 
-A step adds a token to some of them. It is compiled for a few numbers of rows, and what a row gets
-depends neither on that number nor on the other rows, to the last bit: attention is computed for
-each row by itself, over its own past, in blocks of one size, one after the other; prompts are read
-one at a time, in pieces of one size; and of the numbers of rows those alone are used that were seen
-to add in the same order as the largest (`warm_up`).
+A step adds a token to some of them, a reading a piece of a prompt to a few. Both are compiled for
+some numbers of rows, and what a row gets depends neither on that number nor on the other rows, to
+the last bit: attention is computed for each row by itself, over its own past, in blocks of one
+size, one after the other; prompts are read in pieces of one size; norms say in which order they
+add; and of the numbers of rows those alone are used that were seen to add in the same order as the
+largest (`warm_up`).
 """
 
 import hashlib
+import math
 import sys
 import typing
 
@@ -17,10 +19,13 @@ import tensorflow as tf
 from .. import model
 
 BLOCK = 64  # tokens of the past that are looked at together
-PIECES = 16, 32  # tokens of a prompt that are read at once, the last at most; divisors of BLOCK
+PIECE = 32  # tokens of a prompt that are read at once; a divisor of BLOCK
+PIECES = 4  # of so many prompts: of more, those that grow would wait too long
 FEWEST_ROWS = 2  # a product with a single row adds in another order
 LOGIT_ROWS = 8  # whose logits are computed together, likewise
-TOGETHER = 2  # layers that are one program, where they can be: more would compile longer
+# How many layers are one program at most: in a step of all texts, and in all else. More would be
+# faster (a twelfth, with twelve for two), and compile longer (4 s for 1).
+TOGETHER_AT_MOST, TOGETHER = 12, 2
 SMALL = 2**18  # weights of a matrix that a core can work on alone
 MASKED = -1e10  # as in model.multihead_attn
 
@@ -108,16 +113,34 @@ def linear(x, params):  # [rows, sequence, nx] -> [rows, sequence, nf]
     return tf.reshape(c, [*x.shape[:-1], nf])
 
 
+def norm(x, params, *, epsilon=1e-5):  # [..., features] -> the same
+    """model.norm, which XLA adds up in one order for many rows and in another for few."""
+    x -= mean(x)
+    return x * tf.math.rsqrt(mean(tf.square(x)) + epsilon) * params['g'] + params['b']
+
+
+def mean(x):  # [..., features] -> [..., 1]
+    """The sum of 32 columns, or of fewer, which are then added in pairs."""
+    *start, features = x.shape
+    columns = math.gcd(features, 32)
+    total = tf.reduce_sum(tf.reshape(x, [*start, -1, columns]), axis=-2)
+    while columns > 2:
+        columns //= 2
+        total = total[..., :columns] + total[..., columns:]
+    # The last pair is no +, or all would be computed again wherever the mean is needed.
+    return tf.reduce_sum(total, axis=-1, keepdims=True) / features
+
+
 def layer(x, params, k, v, length, new, old):  # [rows, sequence, features] -> the same
     """model.block; k and v are the variables of its Past, which it extends where they are."""
     past = Past(tf.convert_to_tensor(k), tf.convert_to_tensor(v), length, new, old)
-    c = linear(model.norm(x, params['ln_1']), params['attn']['c_attn'])
+    c = linear(norm(x, params['ln_1']), params['attn']['c_attn'])
     q, *new = (model.split_heads(part, k.shape[1]) for part in tf.split(c, 3, axis=2))
     past = past.extended(*new)
     k.assign(past.k)
     v.assign(past.v)
     x += linear(model.merge_heads(attend(q, past)), params['attn']['c_proj'])
-    h = model.gelu(linear(model.norm(x, params['ln_2']), params['mlp']['c_fc']))
+    h = model.gelu(linear(norm(x, params['ln_2']), params['mlp']['c_fc']))
     return x + linear(h, params['mlp']['c_proj'])
 
 
@@ -133,29 +156,27 @@ class Slots:
 
     Attributes:
         rows: how many texts can have a slot.
-        piece: how many tokens of a prompt are read at once.
+        piece, pieces: how many tokens of a prompt are read at once, and of how many prompts.
         length: how many tokens each slot has read, a list.
         widths: the numbers of rows with which a step may work.
         fingerprint: differs between models, and where it shall be told that logits may differ.
     """
 
-    piece = PIECES[-1]
+    piece = PIECE
 
     def __init__(self, lm, rows):
         """lm: a model.GPT2."""
         self.lm, self.rows, hparams = lm, rows, lm.hparams
-        self.length = [0] * max(rows, FEWEST_ROWS)
-        powers = {1 << i for i in range(1, len(self.length).bit_length())}
-        self.widths = sorted({*powers, len(self.length)})
+        self.length, self.pieces = [0] * rows, min(rows, PIECES)
+        self.widths = powers_up_to(max(rows, FEWEST_ROWS))[1:]
+        self.reading_widths = powers_up_to(self.pieces)
         weights = [lm.params['wpe'], *lm.params['ln_f'].values()]
         weights = [tf.convert_to_tensor(each).numpy().tobytes() for each in weights]
         self.fingerprint = hashlib.sha256(b''.join(weights)).hexdigest()
-        self.pages = -(-hparams.n_ctx // BLOCK)  # of each slot
-        pages = len(self.length) * self.pages
-        shape = model.past_shape(hparams=hparams, batch_size=pages, sequence=BLOCK)
+        self.pages = -(-hparams.n_ctx // BLOCK)  # of each slot; one more is nobody's
+        shape = model.past_shape(hparams=hparams, batch_size=rows * self.pages + 1, sequence=BLOCK)
         empty = tf.zeros([shape[0], *shape[3:]])
         self.past = [[tf.Variable(empty) for _ in 'kv'] for _ in range(hparams.n_layer)]
-        self.together = model.parts_of(hparams.n_layer, TOGETHER)
         # Compiled once for all layers.
         self._layers = tf.function(layers, jit_compile=True, autograph=False)
         self._embed = tf.function(self._embed, jit_compile=True, autograph=False)
@@ -166,92 +187,115 @@ class Slots:
         return model.embed(self.lm.params, tokens, length[:, None])
 
     def _logits(self, h):  # [rows, features] -> [rows, vocab]
-        return logits_of(model.norm(h, self.lm.params['ln_f']), self.lm.params)
+        return logits_of(norm(h, self.lm.params['ln_f']), self.lm.params)
 
     def _features(self, tokens, length, new, old):  # [rows, sequence] -> [rows, sequence, features]
         h = self._embed(tokens, length)
         params = [self.lm.params[f'h{i}'] for i in range(len(self.past))]
-        for i in range(0, len(params), self.together):
-            some = slice(i, i + self.together)
+        full = tokens.shape == [max(self.rows, FEWEST_ROWS), 1]
+        together = model.parts_of(len(params), TOGETHER_AT_MOST if full else TOGETHER)
+        for i in range(0, len(params), together):
+            some = slice(i, i + together)
             h = self._layers(h, params[some], self.past[some], length, new, old)
         return h
 
-    def _read(self, tokens, slots, looked_at):
+    def _read(self, tokens, slots, widths):  # [n, sequence], [n] -> [n, sequence, features]
         """The features of some rows of tokens, each behind what its slot has read.
 
-        Args:
-            tokens: [rows, sequence].
-            looked_at: of each row, how many pages.
+        They are filled up to a number of rows out of `widths` with rows that are nobody's.
         """
-        first = np.array(slots) * self.pages
-        length = np.array([self.length[slot] for slot in slots])
-        new = length[:, None] + np.arange(len(tokens[0]))  # [rows, sequence]
+        width, sequence = next(width for width in widths if width >= len(slots)), len(tokens[0])
+        tokens = np.pad(tokens, [[0, width - len(slots)], [0, 0]])
+        slots = np.pad(slots, [0, width - len(slots)], constant_values=self.rows)
+        first, length = slots * self.pages, np.array([*self.length, 0])[slots]
+        new = length[:, None] + np.arange(sequence)  # [rows, sequence]
         new = np.stack([first[:, None] + new // BLOCK, new % BLOCK], axis=-1)
-        old = np.full([len(slots) * self.pages, 3], -1)
+        old = np.full([width * self.pages, 3], -1)
+        looked_at = (length + sequence - 1) // BLOCK + 1  # pages of each row
         todo = [(r, first[r] + i, i) for r, number in enumerate(looked_at) for i in range(number)]
         old[: len(todo)] = todo
         return self._features(*(tf.constant(x, tf.int32) for x in (tokens, length, new, old)))
+
+    def _behind(self, h):  # [n, features] -> [n, vocab]
+        """The logits of any number of rows, with as many at a time as in a step."""
+        logits, most = [np.zeros([0, self.lm.hparams.n_vocab], np.float32)], self.widths[-1]
+        for some in (h[i : i + most] for i in range(0, len(h), most)):
+            width = next(width for width in self.widths if width >= len(some))
+            padded = np.pad(some, [[0, width - len(some)], [0, 0]])
+            logits.append(self._logits(tf.constant(padded)).numpy()[: len(some)])
+        return np.concatenate(logits)
 
     def clear(self, slot):
         """Forget what a slot has read; to be called as soon as its text is done."""
         self.length[slot] = 0
 
-    def read(self, slot, tokens, wanted):
-        """Read up to `piece` tokens of a prompt, all of which but the last part fill a piece.
+    def read(self, some):
+        """Read a piece of each of up to `pieces` prompts.
 
-        Returns the logits behind each of the last `wanted` of them, [wanted, vocab].
+        Args:
+            some: of each its slot; up to `piece` tokens, which all but a prompt's last fill; and
+                behind how many of them, the last, logits are wanted.
+
+        Returns of each [wanted, vocab].
         """
-        size = next(size for size in PIECES if size >= len(tokens))
-        padded = np.pad(tokens, [0, size - len(tokens)])
-        h = self._read([padded], [slot], [(self.length[slot] + size - 1) // BLOCK + 1])[0]
-        self.length[slot] += len(tokens)
-        h = h[len(tokens) - wanted : len(tokens)]
-        if not wanted:
-            return None
-        more = (FEWEST_ROWS if wanted == 1 else self.piece) - wanted  # two numbers to compile
-        return self._logits(tf.pad(h, [[0, more], [0, 0]])).numpy()[:wanted]
+        slots, tokens, wanted = zip(*some, strict=True)
+        padded = np.array([np.pad(each, [0, self.piece - len(each)]) for each in tokens])
+        h = self._read(padded, slots, self.reading_widths).numpy()
+        for slot, each in zip(slots, tokens, strict=True):
+            self.length[slot] += len(each)
+        ends = map(len, tokens)
+        h = [row[end - n : end] for row, end, n in zip(h, ends, wanted, strict=False)]
+        return np.split(self._behind(np.concatenate(h)), np.cumsum(wanted)[:-1])
 
     def step(self, slots, tokens):
         """Let each of some slots read one token more.
 
         Returns the logits behind them, [slots, vocab].
         """
-        width = next(width for width in self.widths if width >= len(slots))
-        others = [slot for slot in range(len(self.length)) if slot not in slots]
-        others = others[: width - len(slots)]  # what they are given is soon written over
-        pages = [self.length[slot] // BLOCK + 1 for slot in slots] + [1] * len(others)
-        h = self._read(np.pad(tokens, [0, len(others)])[:, None], [*slots, *others], pages)
+        h = self._read(np.array(tokens)[:, None], slots, self.widths)
         for slot in slots:
             self.length[slot] += 1
-        return self._logits(h[:, 0]).numpy()[: len(slots)]
+        return self._behind(h.numpy()[: len(slots), 0])
 
     def warm_up(self):
-        """Compile everything, and leave out of `widths` what does not give what the widest does."""
-        hparams, slots = self.lm.hparams, len(self.length)
-        random = np.random.default_rng(0)
-        tokens = random.integers(0, hparams.n_vocab, [min(4, hparams.n_ctx), slots])
-        every, self.widths = self.widths, []
-        logits = {width: self._tried(width, tokens) for width in every}
-        widest = logits[every[-1]]
-        self.widths = [width for width in every if np.array_equal(logits[width], widest)]
-        if self.widths != every:
+        """Compile everything, and leave out the widths that do not give what the widest does."""
+        vocab, n_ctx = self.lm.hparams.n_vocab, self.lm.hparams.n_ctx
+        tokens = np.random.default_rng(0).integers(0, vocab, [self.rows, min(self.piece, n_ctx)])
+        self._leave_out('widths', self._stepped, tokens, 'each step has {} rows')
+        self._leave_out('reading_widths', self._as_read, tokens, '{} prompts are read together')
+        self.length = [0] * self.rows
+
+    def _leave_out(self, name, tried, tokens, told):
+        every, logits = getattr(self, name), {}
+        for width in every:
+            setattr(self, name, [width])
+            self.length = [0] * self.rows
+            logits[width] = tried(width, tokens)
+        same = [width for width in every if np.array_equal(logits[width], logits[every[-1]])]
+        setattr(self, name, same)
+        if same != every:
             print(
-                'Here a step of few texts adds in another order than one of many. So that no text '
-                f'depends on others, each step has {" or ".join(map(str, self.widths))} rows',
+                'Here few rows are added up in another order than many. So that no text depends on '
+                f'others, {told.format(" or ".join(map(str, same)))}',
                 file=sys.stderr,
             )
-        for size, wanted in zip(PIECES, (1, 2), strict=True):
-            self.clear(0)
-            self.read(0, [0] * min(size, hparams.n_ctx), wanted)
-        self.length = [0] * slots
 
-    def _tried(self, width, tokens):  # [n, slots] -> [n, slots, vocab]
+    def _stepped(self, width, tokens):  # [rows, n] -> [n, rows, vocab]
         """The logits behind some tokens for each slot, whose row changes from step to step."""
-        self.widths, slots = [width], np.arange(len(self.length))
-        self.length = [0] * len(slots)
+        slots, tokens = np.arange(self.rows), tokens[:, :4].T
         logits = np.zeros([*tokens.shape, self.lm.hparams.n_vocab], np.float32)
         for i, row in enumerate(tokens):
-            order = np.roll(slots, i)
-            for some in np.split(order, range(width, len(slots), width)):
-                logits[i, some] = self.step(some.tolist(), row[some])
+            for some in np.split(np.roll(slots, i), range(width, self.rows, width)):
+                logits[i, some] = self.step(some, row[some])
         return logits
+
+    def _as_read(self, width, tokens):  # [rows, n] -> [rows][1, vocab]
+        """The logits behind a prompt for each slot."""
+        prompts = [(slot, row, 1) for slot, row in enumerate(tokens)]
+        groups = [prompts[i : i + width] for i in range(0, self.rows, width)]
+        return [logits for group in groups for logits in self.read(group)]
+
+
+def powers_up_to(most):
+    """The powers of two below `most`, and that."""
+    return sorted({1 << i for i in range(most.bit_length())} | {most})

@@ -44,15 +44,15 @@ def test_the_texts_of_the_server_are_those_of_the_command(lm, letters, ours, opt
 
 def test_what_was_wanted_and_who_came_between(lm):
     slots, tokens = litert_slots.Slots(lm, 2), RANDOM.integers(0, 97, 12).tolist()
-    whole = slots.read(0, tokens[:6], 6)
+    whole = slots.read([(0, tokens[:6], 6)])[0]
     slots.clear(0)
-    last = slots.read(0, tokens[:6], 1)
+    last = slots.read([(0, tokens[:6], 1)])[0]
     np.testing.assert_allclose(whole[-1:], last, atol=1e-5)
-    assert slots.read(1, tokens[6:8], 0) is None and slots.length == [6, 2]
+    assert not len(slots.read([(1, tokens[6:8], 0)])[0]) and slots.length == [6, 2]
     both = slots.step([1, 0], tokens[8:10])
     for slot, known, row in ((0, [*tokens[:6], tokens[9]], both[1]), (1, tokens[6:9], both[0])):
         slots.clear(slot)
-        np.testing.assert_allclose(slots.read(slot, known, 1)[0], row, atol=1e-5)
+        np.testing.assert_allclose(slots.read([(slot, known, 1)])[0][0], row, atol=1e-5)
 
 
 @pytest.fixture(scope='module', params=litert.DTYPES)
@@ -82,7 +82,8 @@ def test_texts_that_join_and_leave_get_what_they_get_alone(wide):
                 slots.clear(slot)
                 for i in range(0, len(prompt), slots.piece):
                     piece = prompt[i : i + slots.piece]
-                    logits = slots.read(slot, piece, int(i + len(piece) == len(prompt)))
+                    whole = int(i + len(piece) == len(prompt))
+                    logits = slots.read([(slot, piece, whole)])[0]
                 np.testing.assert_array_equal(logits[0], alone[0])
                 running[slot] = tokens[len(prompt) :], iter(alone[1:])
         some = [slot for slot, (tokens, _) in running.items() if tokens and RANDOM.random() < 0.9]

@@ -47,7 +47,7 @@ class Engine:
     While `goes_on` is not set, no text grows beyond its first token.
     """
 
-    rows, piece, fingerprint = 8, 256, 'engine'
+    rows, piece, pieces, fingerprint = 8, 256, 1, 'engine'
 
     def __init__(self, n_vocab):
         self.logits = np.random.default_rng(0).normal(0, 3, [n_vocab] * 2).astype(np.float32)
@@ -61,9 +61,10 @@ class Engine:
     def clear(self, slot):
         self.length[slot] = 0
 
-    def read(self, slot, tokens, wanted):
+    def read(self, some):
+        ((slot, tokens, wanted),) = some
         self.length[slot] += len(tokens)
-        return self.logits[tokens[len(tokens) - wanted :]]
+        return [self.logits[tokens[len(tokens) - wanted :]]]
 
     def step(self, slots, tokens):
         self.goes_on.wait(timeout=60)

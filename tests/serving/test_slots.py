@@ -18,7 +18,7 @@ def test_the_numbers_of_the_model_over_its_whole_window(side_by_side):
         logits = []
         for begin in range(0, known, 4):
             piece = tokens[begin : min(begin + 4, known)].tolist()
-            logits.extend(side_by_side.read(2, piece, len(piece)))
+            logits.extend(side_by_side.read([(2, piece, len(piece))])[0])
         logits.extend(side_by_side.step([2], [int(token)])[0] for token in tokens[known:])
         np.testing.assert_allclose(logits, expected, atol=2e-5)
         side_by_side.clear(2)
@@ -38,10 +38,15 @@ class Reader:
     def done(self):
         return len(self.logits) == len(self.tokens)
 
-    def read(self, side_by_side):
-        begin = len(self.logits)
-        piece = self.tokens[begin : min(begin + 4, self.prompt)]
-        self.logits.extend(side_by_side.read(self.slot, piece, len(piece)))
+
+def read(side_by_side, readers):
+    pieces = []
+    for reader in readers:
+        begin = len(reader.logits)
+        piece = reader.tokens[begin : min(begin + 4, reader.prompt)]
+        pieces.append((reader.slot, piece, len(piece)))
+    for reader, logits in zip(readers, side_by_side.read(pieces), strict=True):
+        reader.logits.extend(logits)
 
 
 def grow(side_by_side, readers):
@@ -63,7 +68,7 @@ def test_the_same_bits_whatever_else_is_running(side_by_side):
         reader = Reader(text.tokens, text.prompt)
         reader.slot = int(RANDOM.integers(4))
         while not reader.done:
-            reader.read(side_by_side) if reader.reads else grow(side_by_side, [reader])
+            (read if reader.reads else grow)(side_by_side, [reader])
         side_by_side.clear(reader.slot)
         alone.append(reader.logits)
     free, running, together = [0, 1, 2, 3], [], list(waiting)
@@ -72,8 +77,9 @@ def test_the_same_bits_whatever_else_is_running(side_by_side):
             text = waiting.pop(0)
             text.slot = free.pop(RANDOM.integers(len(free)))
             running.append(text)
-        for text in [text for text in running if text.reads][:1]:
-            text.read(side_by_side)
+        reading = [text for text in running if text.reads and RANDOM.random() < 0.8]
+        if reading:
+            read(side_by_side, reading)
         grown = [text for text in running if not text.reads and RANDOM.random() < 0.8]
         RANDOM.shuffle(grown)
         if grown:
@@ -94,7 +100,7 @@ def test_what_was_wanted_changes_no_bit(side_by_side):
             side_by_side.clear(0)
             for begin in range(0, prompt, 4):
                 piece = tokens[begin : min(begin + 4, prompt)]
-                logits = side_by_side.read(0, piece, min(wanted, len(piece)))
+                (logits,) = side_by_side.read([(0, piece, min(wanted, len(piece)))])
             last.append(logits[-1])
         np.testing.assert_array_equal(*last)
         side_by_side.clear(0)
@@ -102,19 +108,30 @@ def test_what_was_wanted_changes_no_bit(side_by_side):
 
 def test_numbers_of_rows_that_add_in_another_order_are_left_out(monkeypatch, capsys):
     made = slots.Slots(recorded(), 5)
-    assert made.widths == [2, 4, 5]
+    assert made.widths == [2, 4, 5] and made.reading_widths == [1, 2, 4]
 
-    def tried(width, tokens):
-        return np.zeros([2, 5, 97]) + (width == 2) * 1e-7
+    def tried(wrong):
+        return lambda width, tokens: np.zeros([2, 5, 97]) + (width == wrong) * 1e-7
 
-    monkeypatch.setattr(made, '_tried', tried)
-    monkeypatch.setattr(made, 'read', lambda *arguments: None)
+    monkeypatch.setattr(made, '_stepped', tried(2))
+    monkeypatch.setattr(made, '_as_read', tried(1))
     made.warm_up()
-    assert made.widths == [4, 5] and made.length == [0] * 5
-    assert capsys.readouterr().err.endswith('each step has 4 or 5 rows\n')
+    assert made.widths == [4, 5] and made.reading_widths == [2, 4] and made.length == [0] * 5
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].endswith('each step has 4 or 5 rows')
+    assert said[1].endswith('2 or 4 prompts are read together')
 
 
 @pytest.mark.parametrize('rows', [1, 2, 3, 8])
-def test_how_many_rows_a_step_may_have(rows):
+def test_how_many_rows_a_step_and_a_reading_may_have(rows):
     made = slots.Slots(recorded(), rows)
     assert made.widths == {1: [2], 2: [2], 3: [2, 3], 8: [2, 4, 8]}[rows]
+    assert made.reading_widths == {1: [1], 2: [1, 2], 3: [1, 2, 3], 8: [1, 2, 4]}[rows]
+    assert made.pieces == made.reading_widths[-1]
+
+
+@pytest.mark.parametrize('features', [1, 15, 48, 768, 1600])
+def test_the_mean_of_any_number_of_features(features):
+    x = RANDOM.normal(size=[3, 2, features]).astype(np.float32)
+    expected = x.astype(np.float64).mean(axis=-1, keepdims=True)
+    np.testing.assert_allclose(slots.mean(tf.constant(x)), expected, rtol=1e-5, atol=1e-7)
