@@ -20,6 +20,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
         os.environ.get('XLA_FLAGS', ''),
         '--xla_backend_optimization_level=0',
         '--xla_llvm_disable_expensive_passes=true',
+        '--xla_cpu_use_fusion_emitters=false',
     )
 )
 
@@ -57,6 +58,8 @@ def pytest_collection_finish():
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     programs.begin()
+    # A tenth of the time, for graphs that run once; programs have it, as they have when they are used.
+    tf.config.optimizer.set_experimental_options({'disable_meta_optimizer': True})
     # What is traced is garbage by the thousands; and nothing that is there before the first test
     # is looked at whenever it is collected.
     gc.set_threshold(50_000)

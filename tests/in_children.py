@@ -2,8 +2,9 @@
 
 What TensorFlow has compiled stays in memory as long as a process lives, and to import it takes
 seconds. So this process imports it, and all tests, but runs none: its children do, each one file
-after the other until it has grown too large, and tell what came out. Workers of pytest-xdist, which
-live to the last test, came to 6 GB and took a minute longer.
+after the other until it has grown too large, and tell what came out; what is left of a file then is
+for the next. Workers of pytest-xdist, which live to the last test, came to 6 GB and took a minute
+longer.
 """
 
 import multiprocessing
@@ -14,7 +15,7 @@ import sys
 
 import pytest
 
-LARGEST = 1.0e9  # bytes that a child may have taken when it begins with one more file
+LARGEST, LARGE = 1.2e9, 0.9e9  # bytes with which a child takes no more tests, and no more files
 UNIT = 1 if sys.platform == 'darwin' else 1024  # bytes, in which ru_maxrss is
 
 
@@ -30,7 +31,7 @@ def pytest_runtestloop(session):
     if alone or min(option.processes, len(files)) < 2 or not hasattr(os, 'fork'):
         return None
     session.config._tmp_path_factory.getbasetemp()  # one for all
-    todo, running = [*range(len(files))], {}
+    todo, running = [(number, 0) for number in range(len(files))], {}
     try:
         while todo or running:
             while todo and len(running) < option.processes:
@@ -58,13 +59,16 @@ def by_file(items):
 
 
 class Child:
-    """A process that runs some of the files, as its parent sees it."""
+    """A process that runs some of the files, as its parent sees it.
+
+    What is to be done is a pair: which file, and which of its tests is the first.
+    """
 
     def __init__(self, session, files, todo):
         self.session, self.files, self.todo = session, files, todo
-        self.number, self.following, self.reports = todo.pop(0), None, {}
+        self.doing, self.following, self.reports = todo.pop(0), None, {}
         self.pipe, its_pipe = multiprocessing.Pipe()
-        arguments = session.config, files, self.number, its_pipe
+        arguments = session.config, files, self.doing, its_pipe
         self.process = multiprocessing.get_context('fork').Process(target=run, args=arguments)
         self.process.start()
         its_pipe.close()
@@ -72,29 +76,31 @@ class Child:
     def goes_on(self):
         """Listen to it; whether there will be more to hear."""
         try:
-            told = self.pipe.recv()
+            kind, told = self.pipe.recv()
         except EOFError:
             self.process.join()
-            if self.number is not None:
+            if self.doing is not None:
                 self.log()
             return False
-        if told == 'small':
-            self.following = self.todo.pop(0) if self.todo else None
-        if told in ('small', 'large'):
-            self.pipe.send(self.following)
-        elif told == 'done':
-            self.log()
-            self.number, self.following, self.reports = self.following, None, {}
-        else:
+        if kind == 'report':
             config = self.session.config
             report = config.hook.pytest_report_from_serializable(config=config, data=told)
             self.reports.setdefault(report.nodeid, []).append(report)
+        elif kind == 'what else':
+            self.following = self.todo.pop(0) if self.todo else None
+            self.pipe.send(self.following)
+        else:
+            self.log(told)
+            number, _ = self.doing
+            if told < len(self.files[number]):
+                self.todo.insert(0, (number, told))
+            self.doing, self.following, self.reports = self.following, None, {}
         return True
 
-    def log(self):
-        """Tell what came out of a file; of each test, or that its process ended."""
-        hook = self.session.config.hook
-        for item in self.files[self.number]:
+    def log(self, end=None):
+        """Tell what came out of the tests up to `end`; of each, or that its process ended."""
+        hook, (number, begin) = self.session.config.hook, self.doing
+        for item in self.files[number][begin:end]:
             test = {'nodeid': item.nodeid, 'location': item.location}
             hook.pytest_runtest_logstart(**test)
             reports = self.reports.get(item.nodeid, [])
@@ -116,10 +122,11 @@ class Telling:
 
     def pytest_runtest_logreport(self, report):
         hook = self.config.hook
-        self.pipe.send(hook.pytest_report_to_serializable(config=self.config, report=report))
+        told = hook.pytest_report_to_serializable(config=self.config, report=report)
+        self.pipe.send(('report', told))
 
 
-def run(config, files, number, pipe):
+def run(config, files, todo, pipe):
     """What a child does."""
     capture = config.pluginmanager.getplugin('capturemanager')
     capture.stop_global_capturing()  # into a file that all children would share
@@ -127,17 +134,20 @@ def run(config, files, number, pipe):
     capture.start_global_capturing()
     capture.suspend_global_capture()
     config.pluginmanager.register(Telling(config, pipe))
-
-    def protocol(item, following):
-        config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-
-    while number is not None:
-        tests = files[number]
-        for test, following in zip(tests, tests[1:], strict=False):
-            protocol(test, following)
-        taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
-        pipe.send('small' if taken < LARGEST else 'large')
-        number = pipe.recv()
-        protocol(tests[-1], None if number is None else files[number][0])
-        pipe.send('done')
+    while todo is not None:
+        number, begin = todo
+        tests, todo = files[number], None
+        for i, test in enumerate(tests[begin:], begin):
+            following, end = tests[i + 1 : i + 2], i + 1
+            taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+            if taken > LARGEST:
+                following = []
+            elif not following and taken < LARGE:
+                pipe.send(('what else', None))
+                todo = pipe.recv()
+                following = todo and files[todo[0]][todo[1] :][:1]
+            config.hook.pytest_runtest_protocol(item=test, nextitem=(following or [None])[0])
+            if not following:
+                break
+        pipe.send(('done', end))
     os._exit(0)

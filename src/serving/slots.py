@@ -23,9 +23,7 @@ PIECE = 32  # tokens of a prompt that are read at once; a divisor of BLOCK
 PIECES = 4  # of so many prompts: of more, those that grow would wait too long
 FEWEST_ROWS = 2  # a product with a single row adds in another order
 LOGIT_ROWS = 8  # whose logits are computed together, likewise
-# How many layers are one program at most: in a step of all texts, and in all else. More would be
-# faster (a twelfth, with twelve for two), and compile longer (4 s for 1).
-TOGETHER_AT_MOST, TOGETHER = 12, 2
+TOGETHER_AT_MOST, TOGETHER = 12, 2  # layers of one program: of a step of all texts, of all else
 SMALL = 2**18  # weights of a matrix that a core can work on alone
 MASKED = -1e10  # as in model.multihead_attn
 
