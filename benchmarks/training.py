@@ -3,7 +3,7 @@
     python benchmarks/training.py nanoGPT [BATCH…]  # a checkout of github.com/karpathy/nanoGPT
 
 Random weights and tokens, batches of 1 x 1024 and of 4 x 256; or those that are named, among them
-long windows of a small model. Each system runs in processes of its
+long windows of a small model, and one of 774M with Adafactor. Each system runs in processes of its
 own, so that the peak memory is its own, and takes turns with the others. Ours does by default what
 Shepperd's does, Adam alone; nanoGPT also clips gradients and lets weights decay. Both are measured
 both ways. See README.md.
@@ -23,10 +23,12 @@ import numpy as np
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 SHAPE = {'n_vocab': 50257, 'n_ctx': 1024, 'n_embd': 768, 'n_head': 12, 'n_layer': 12}  # 124M
+LARGE = {'n_vocab': 50257, 'n_ctx': 1024, 'n_embd': 1280, 'n_head': 20, 'n_layer': 36}  # 774M
 LONG = {'n_vocab': 1024, 'n_ctx': 8192, 'n_embd': 256, 'n_head': 4, 'n_layer': 4}
 BATCHES = {
     '1x1024': (SHAPE, 1, 1024), '4x256': (SHAPE, 4, 256),
     'long1024': (LONG, 1, 1024), 'long4096': (LONG, 1, 4096), 'long8192': (LONG, 1, 8192),
+    '774M': (LARGE, 1, 1024),
 }  # fmt: skip
 LEARNING_RATE = 2e-5
 CHECKOUT = sys.argv[1] if len(sys.argv) > 1 else ''
@@ -80,12 +82,17 @@ def ours_as_nanogpt_bfloat16(batch):
     return ours_as_nanogpt(batch, dtype='bfloat16')
 
 
-def nanogpt(batch, dtype='float32', compile=False, bare=False):
+def ours_adafactor(batch):
+    return ours(batch, optimizer='adafactor')
+
+
+def nanogpt(batch, dtype='float32', compile=False, bare=False, adafactor=False):
     """The model of nanoGPT in the step of its train.py.
 
     Args:
         bare: nothing but Adam, as ours by default: no clipping, no decay, and the fused update that
             nanoGPT takes on GPUs alone.
+        adafactor: PyTorch's Adafactor alone.
     """
     import torch
 
@@ -96,7 +103,9 @@ def nanogpt(batch, dtype='float32', compile=False, bare=False):
     shape = BATCHES[batch][0]
     sizes = {name: shape[name] for name in ('n_layer', 'n_head', 'n_embd')}
     gpt = GPT(GPTConfig(block_size=shape['n_ctx'], vocab_size=shape['n_vocab'], bias=True, **sizes))
-    if bare:
+    if adafactor:
+        optimizer = torch.optim.Adafactor(gpt.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    elif bare:
         optimizer = torch.optim.Adam(gpt.parameters(), lr=LEARNING_RATE, fused=True)
     else:
         optimizer = gpt.configure_optimizers(0.1, LEARNING_RATE, (0.9, 0.95), 'cpu')
@@ -108,7 +117,7 @@ def nanogpt(batch, dtype='float32', compile=False, bare=False):
         with torch.autocast('cpu', torch.bfloat16, enabled=dtype == 'bfloat16'):
             _, loss = loss_of(X, Y)
         loss.backward()
-        if not bare:
+        if not (bare or adafactor):
             torch.nn.utils.clip_grad_norm_(gpt.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -119,6 +128,10 @@ def nanogpt(batch, dtype='float32', compile=False, bare=False):
 
 def nanogpt_bare(batch):
     return nanogpt(batch, bare=True)
+
+
+def nanogpt_adafactor(batch):
+    return nanogpt(batch, adafactor=True)
 
 
 def nanogpt_compiled(batch):
@@ -145,13 +158,14 @@ SYSTEMS = {
     'nanoGPT, bfloat16': nanogpt_bfloat16,
     'nanoGPT, bfloat16, just Adam': nanogpt_bare_bfloat16,
 }
+WITH_ADAFACTOR = {'ours, Adafactor': ours_adafactor, 'nanoGPT, Adafactor': nanogpt_adafactor}
 
 
 def measure(name, batch):
     """What a process measures of itself, as JSON on stdout."""
     start = time.perf_counter()
     with contextlib.redirect_stdout(sys.stderr):  # nanoGPT tells how large it is
-        step = SYSTEMS[name](batch)
+        step = (SYSTEMS | WITH_ADAFACTOR)[name](batch)
     losses = [step() for _ in range(WARM_UP)]
     warm_up, seconds = time.perf_counter() - start, []
     for _ in range(STEPS):
@@ -169,15 +183,19 @@ def run(name, batch):
 
 
 def compare(batch):
-    of_long = [name for name in SYSTEMS if 'bfloat16' not in name and 'compile' not in name]
-    results = {name: [] for name in (SYSTEMS if BATCHES[batch][0] is SHAPE else of_long)}
+    names, shape = list(SYSTEMS), BATCHES[batch][0]
+    if shape is LONG:
+        names = [name for name in names if 'bfloat16' not in name and 'compile' not in name]
+    if shape is LARGE:
+        names = list(WITH_ADAFACTOR)
+    results = {name: [] for name in names}
     for _ in range(ROUNDS):
         for name in results:
             results[name].append(run(name, batch))
     medians = {
         n: statistics.median(sum((r['seconds'] for r in rs), [])) for n, rs in results.items()
     }
-    ours = medians['ours']
+    ours = medians[names[0]]
     print(f'{batch:32} s/step  slowest  x ours  peak GB  warm-up s  loss')
     for name, rounds in results.items():
         slowest = max(max(r['seconds']) for r in rounds)

@@ -74,6 +74,26 @@ def test_prompts_are_read_in_turns(letters):
     assert len({slot for _, slot, *_ in slots.log[:3]}) == 3  # a piece of each comes first
 
 
+def test_as_many_prompts_are_read_at_once_as_the_slots_can_read(letters):
+    slots, groups = Alphabet(rows=4), []
+    slots.pieces, read = 3, slots.read
+
+    def told(some):
+        groups.append([(slot, len(tokens), wanted) for slot, tokens, wanted in some])
+        return read(some)
+
+    slots.read = told
+    with started(slots) as scheduler:
+        prompts = ['A' * 6, 'B', 'C' * 4, 'D' * 9]
+        asked = Asked(letters, prompts, max_tokens=2, echo=True, logprobs=0)
+        scheduler.submit(asked.texts)
+        asked.done()
+    assert asked.text == ['AAAAAABC', 'BCD', 'CCCCDE', 'DDDDDDDDDEF']
+    first, second, *rest = ([size for _, size, _ in group] for group in groups)
+    assert (first, second, rest) == ([4, 1, 4], [4, 2], [[4], [1]])
+    assert all(size == wanted for group in groups for _, size, wanted in group)  # logprobs are
+
+
 def test_requests_take_turns_in_the_queue(alphabet, letters):
     alphabet.rows = 1
     with started(alphabet, queue=100) as scheduler:
