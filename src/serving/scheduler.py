@@ -170,14 +170,15 @@ class Scheduler:
             whole = begin + len(piece) == len(text.prompt)
             pieces.append((slot, piece, len(piece) if text.wants_prompt else int(whole)))
             (ended if whole else self._reading).append(slot)
-        last = {}
+        last = []
         for (slot, piece, _), logits in zip(pieces, self.slots.read(pieces), strict=True):
             text = self.running[slot]
             if text.wants_prompt:
                 text.read(self.slots.length[slot] - len(piece), logits)
-            last[slot] = logits[-1:]
+            if slot in ended:
+                last.append(logits[-1])
         if ended:
-            self._add(ended, [last[slot][0] for slot in ended])
+            self._add(ended, last)
 
     def _grow(self):
         """A token for each text whose prompt is read."""

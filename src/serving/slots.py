@@ -156,7 +156,7 @@ class Slots:
         rows: how many texts can have a slot.
         piece, pieces: how many tokens of a prompt are read at once, and of how many prompts.
         length: how many tokens each slot has read, a list.
-        widths: the numbers of rows with which a step may work.
+        widths, reading_widths: the numbers of rows with which a step, and a reading, may work.
         fingerprint: differs between models, and where it shall be told that logits may differ.
     """
 
@@ -264,6 +264,7 @@ class Slots:
         self.length = [0] * self.rows
 
     def _leave_out(self, name, tried, tokens, told):
+        """Keep those of the attribute `name` with which `tried` gives what it gives with the last."""
         every, logits = getattr(self, name), {}
         for width in every:
             setattr(self, name, [width])
