@@ -58,7 +58,7 @@ def pytest_collection_finish():
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     programs.begin()
-    # A tenth of the time, for graphs that run once; programs have it, as they have when they are used.
+    # It takes a tenth of the time, for graphs that run once; programs have it, as for their users.
     tf.config.optimizer.set_experimental_options({'disable_meta_optimizer': True})
     # What is traced is garbage by the thousands; and nothing that is there before the first test
     # is looked at whenever it is collected.

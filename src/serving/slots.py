@@ -259,25 +259,24 @@ class Slots:
         """Compile everything, and leave out the widths that do not give what the widest does."""
         vocab, n_ctx = self.lm.hparams.n_vocab, self.lm.hparams.n_ctx
         tokens = np.random.default_rng(0).integers(0, vocab, [self.rows, min(self.piece, n_ctx)])
-        self._leave_out('widths', self._stepped, tokens, 'each step has {} rows')
-        self._leave_out('reading_widths', self._as_read, tokens, '{} prompts are read together')
+        every, self.widths = self.widths, self._agreeing('widths', self._stepped, tokens)
+        self.reading_widths = self._agreeing('reading_widths', self._as_read, tokens)
         self.length = [0] * self.rows
+        if self.widths != every:
+            print(
+                'Here a step of few texts adds in another order than one of many. So that no text '
+                f'depends on others, each step has {" or ".join(map(str, self.widths))} rows',
+                file=sys.stderr,
+            )
 
-    def _leave_out(self, name, tried, tokens, told):
-        """Keep those of the attribute `name` with which `tried` gives what it gives with the last."""
+    def _agreeing(self, name, tried, tokens):
+        """Those of the widths `name` with which `tried` gives what it gives with the widest."""
         every, logits = getattr(self, name), {}
         for width in every:
             setattr(self, name, [width])
             self.length = [0] * self.rows
             logits[width] = tried(width, tokens)
-        same = [width for width in every if np.array_equal(logits[width], logits[every[-1]])]
-        setattr(self, name, same)
-        if same != every:
-            print(
-                'Here few rows are added up in another order than many. So that no text depends on '
-                f'others, {told.format(" or ".join(map(str, same)))}',
-                file=sys.stderr,
-            )
+        return [width for width in every if np.array_equal(logits[width], logits[every[-1]])]
 
     def _stepped(self, width, tokens):  # [rows, n] -> [n, rows, vocab]
         """The logits behind some tokens for each slot, whose row changes from step to step."""

@@ -16,10 +16,10 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # Shazeer and Stern 2018 (arXiv:1804.04235), algorithm 4, with the values of its section 9.
 DECAY_EXPONENT, EPSILON1, CLIPPING_THRESHOLD = 0.8, 1e-30, 1.0
 
-# Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), who have one polynomial, five times.
+# Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), with one polynomial, five times.
 # Here are three, a x + b x^3 + c x^5, each the one that brings what those before it leave nearest
-# to 1, as in Polar Express (Amsel et al. 2025, arXiv:2505.16932): singular values of 0.003 to 1 come
-# between 0.35 and 1.65.
+# to 1, as in Polar Express (Amsel et al. 2025, arXiv:2505.16932). Singular values of 0.003 to 1
+# come between 0.35 and 1.65.
 MOMENTUM = 0.95
 POLYNOMIALS = (
     (8.3837, -24.7659, 18.3571),
