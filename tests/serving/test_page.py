@@ -448,6 +448,7 @@ def test_a_text_is_stopped_here_and_in_the_server(opened, held, work, how):
 
 def test_a_token_is_looked_into_another_is_taken_and_continued_from(opened):
     page = ended(opened(link('The ')))
+    page.get_by_label('Seed', exact=True).fill('7')  # for the texts that follow, too
     token = page.locator('.token').nth(4)
     token.hover()
     panel = page.get_by_role('dialog')
@@ -473,6 +474,36 @@ def test_a_token_is_looked_into_another_is_taken_and_continued_from(opened):
     page.get_by_role('button', name='Continue', exact=True).click()
     expect(page.locator('#prompt')).to_have_value(whole)
     assert texts(ended(page))[0].startswith(whole)
+
+
+def test_a_carriage_return_is_continued_from_and_in_the_address(opened):
+    asked = []
+
+    def answer(route):
+        asked.append(route.request.post_data_json['prompt'])
+        written('\r\n')(route)
+
+    page = ended(opened(link('It\r'), answer))
+    page.get_by_role('button', name='Continue', exact=True).click()
+    expect(page.locator('#prompt')).to_have_value('It\n\n')
+    address = ended(page).evaluate('location.hash')
+    assert urllib.parse.parse_qs(address.lstrip('#'))['prompt'] == ['It\r\r\n']
+    page.get_by_label('Prompt').fill('It\n')
+    page.get_by_role('button', name='Generate').click()
+    expect(page.locator('.prompt')).to_have_text('It\n')
+    assert texts(ended(page)) == ['It\n\r\n'] and asked == ['It\r', 'It\r\r\n', 'It\n']
+
+
+def test_a_line_break_is_pointed_at(opened):
+    events = [event(part, [likely(part, '.')]) for part in (' was', '\n', 'so')]
+    page = ended(opened(link('It'), streaming(*events, '[DONE]')))
+    page.locator('.sample').hover()
+    box = page.locator('.token').first.bounding_box()
+    page.mouse.click(box['x'] + box['width'] + 3, box['y'] + box['height'] / 2)
+    assert page.locator('#alternatives h2').text_content() == '↵ · 50%'
+    page.get_by_role('button', name='Continue from here').click()
+    expect(page.locator('#prompt')).to_have_value('It was\n')
+    ended(page)
 
 
 def focused(page):

@@ -92,7 +92,7 @@ function rest() {
 }
 
 function continueFrom(prompt) {
-  form.elements.prompt.value = prompt;
+  settings.setPrompt(form, prompt);
   form.requestSubmit();
   stop.focus();
 }

@@ -8,9 +8,11 @@ const NUMBERS = ['temperature', 'top_k', 'top_p', 'max_tokens', 'n', 'seed'];
 const MOST_STOPS = 4;
 const SEEDS = 1_000_000; // of those that are drawn, few enough to be typed again
 
+let exact = ''; // the prompt that `setPrompt` was given
+
 /** What the form says, as the API has it. */
 export function read(form) {
-  const settings = { prompt: form.elements.prompt.value };
+  const settings = { prompt: promptOf(form) };
   for (const name of NUMBERS) settings[name] = form.elements[name].valueAsNumber;
   settings.stop = stopTexts(form.elements.stop.value);
   return settings;
@@ -31,13 +33,26 @@ export function address(settings, model) {
 export function fill(form, hash) {
   const parameters = new URLSearchParams(hash.slice(1));
   form.reset();
-  for (const name of ['prompt', ...NUMBERS]) {
+  if (parameters.has('prompt')) setPrompt(form, parameters.get('prompt'));
+  for (const name of NUMBERS) {
     if (parameters.has(name)) form.elements[name].value = parameters.get(name);
   }
   form.elements.stop.value = parameters.getAll('stop').map(escaped).join('\n');
   checkStops(form);
   moveSliders(form);
   return parameters.get('model');
+}
+
+/** Makes a text the prompt until another is typed, with each \r that the model wrote. */
+export function setPrompt(form, text) {
+  exact = text;
+  form.elements.prompt.value = text;
+}
+
+/** What the field shows: it makes one \n of \r and of \r\n, which are other tokens. */
+function promptOf(form) {
+  const shown = form.elements.prompt.value;
+  return shown === exact.replace(/\r\n?/g, '\n') ? exact : shown;
 }
 
 /** Draws the next seed, unless one was typed. */
