@@ -130,6 +130,10 @@ class Cache(typing.NamedTuple):
         more = [[0, 0], [0, 0], [0, window - self.k.shape[-2]], [0, 0]]
         return self._replace(k=tf.pad(self.k, more), v=tf.pad(self.v, more))
 
+    def repeated(self, times):
+        """The cache with as many copies of each row, one after the other."""
+        return Cache(*(tf.repeat(each, times, axis=0) for each in self))
+
 
 def attn(x, params, *, past, hparams):
     # x [batch, sequence, features], past [batch, 2, heads, past, features / heads], a Cache or None

@@ -197,13 +197,19 @@ class Rows:
             self.known[row] = behind
 
     def _read(self):
-        """Fill caches with all that is known but the last token of each row."""
-        width = (self.known - 1 - self.begin).max()
+        """Fill caches with all that is known but the last token of each row.
+
+        What is the same in all rows, as the prompt of several samples, is read once.
+        """
+        batch, width = len(self.tokens), (self.known - 1 - self.begin).max()
         window = window_for(max(width, 1), self.lm.hparams.n_ctx)
-        self.past = self.lm.empty_cache(len(self.tokens), window)
+        known = self._in_window(self.tokens, width).numpy()
+        rows = 1 if (known == known[0]).all() else batch
+        past = self.lm.empty_cache(rows, window)
         if width:  # many short texts are worth a program of their own, one is not
-            read_at_once = window_for(width, window, SMALLEST_WINDOW // len(self.tokens))
-            self.past = read(self.lm, self._in_window(self.tokens, read_at_once), self.past)
+            read_at_once = window_for(width, window, SMALLEST_WINDOW // rows)
+            past = read(self.lm, self._in_window(self.tokens, read_at_once)[:rows], past)
+        self.past = [layer.repeated(batch // rows) for layer in past]
 
     def _in_window(self, values, width):  # [batch, n] -> [batch, width]
         values = np.pad(values, [[0, 0], [0, width]])

@@ -258,7 +258,7 @@ class Successor(tf.Module):
         return model.empty_cache(hparams=self.hparams, batch_size=batch_size, window=window)
 
     def __call__(self, tokens, past):
-        self.tokens_read.assign_add(tf.shape(tokens)[1])
+        self.tokens_read.assign_add(tf.size(tokens))
         seen = tf.cast(tokens, tf.float32)[:, None, :, None]  # as if it were keys and values
         (present,) = [layer.extended(seen, seen) for layer in past]
         last = tf.range(present.k.shape[-2]) == present.length[:, None] - 1  # [batch, window]

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -178,5 +180,17 @@ def test_sixty_prompts_of_all_lengths_are_compiled_a_few_times(successor):
 
 @pytest.mark.parametrize('batch, read', [(1, 64), (2, 32), (8, 16), (100, 16)])
 def test_many_short_prompts_are_not_filled_up_to_a_window(successor, batch, read):
-    sample.sample_sequence(lm=successor, length=1, context=[[1] * 15] * batch)
-    assert int(successor.tokens_read) == read + 1  # the last of the prompt is read by the step
+    context = [[row % 50] * 15 for row in range(batch)]
+    sample.sample_sequence(lm=successor, length=1, context=context)
+    # The last token of each prompt is read by the step.
+    assert int(successor.tokens_read) == batch * (read + 1)
+
+
+def test_the_prompt_of_several_samples_is_read_once(tiny, successor):
+    sample.sample_sequence(lm=successor, length=1, context=[[1] * 100] * 8)
+    assert int(successor.tokens_read) == 128 + 8
+    uniforms = np.random.default_rng(5).random([3, 30])
+    of = functools.partial(sample.sample_sequence, lm=tiny, length=30)
+    together = of(context=[[5, 7, 11]] * 3, uniforms=uniforms)
+    alone = [of(context=[[5, 7, 11]], uniforms=uniforms[row : row + 1])[0] for row in range(3)]
+    assert together.tolist() == np.stack(alone).tolist() and len({*map(tuple, together)}) == 3

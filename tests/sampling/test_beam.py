@@ -60,7 +60,7 @@ def test_scores_are_those_of_the_whole_model(five, context, end):
     for tokens, score in found:
         assert score == pytest.approx(scores_of(five, context, [tokens])[0], abs=1e-4)
     (greedy,) = beam.beam_search(five, context, length=12, num_beams=1, end=end)
-    assert found[0].score >= greedy.score - 1e-6  # no law of beam search, but so it is for these
+    assert found[0].score >= greedy.score - 1e-5  # no law of beam search, but so it is for these
 
 
 @pytest.mark.parametrize('end', [None, 2])
