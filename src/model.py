@@ -8,7 +8,6 @@ attention; past for the tokens that came before; layer; 2 for key and value.
 """
 
 import dataclasses
-import os
 import typing
 
 import numpy as np
@@ -61,26 +60,28 @@ def norm(x, params, *, axis=-1, epsilon=1e-5):  # [..., features] -> [..., featu
     return (x - u) * tf.math.rsqrt(s + epsilon) * params['g'] + params['b']
 
 
-def parts_of(size, most=32):
-    """In how many equal parts a sum of `size` terms, or `size` sums, are shared among cores."""
-    return max(parts for parts in range(1, most + 1) if size % parts == 0)
+def product(x, w_t):  # [rows, nx], [nf, nx] -> [rows, nf]
+    """x w_tᵀ in the type of w_t; of few rows as parts of w_t times xᵀ, which read it as it lies.
 
-
-def product(x, w):  # [rows, nx], [nx, nf] -> [rows, nf]
-    """tf.matmul in the type of w; for a few rows, at which XLA is slow, the sum of several."""
-    (rows, nx), nf, x = x.shape, w.shape[1], tf.cast(x, w.dtype)
-    if rows is None or rows > 16:
-        return tf.matmul(x, w)
-    parts = parts_of(nx, min(32, 2 * os.cpu_count()))  # with more, eight rows are slower
-    x = tf.transpose(tf.reshape(x, [rows, parts, nx // parts]), [1, 0, 2])
-    return tf.reduce_sum(tf.matmul(x, tf.reshape(w, [parts, nx // parts, nf])), axis=0)
+    XLA would turn a single product around, and leave that of a single row to one core.
+    """
+    (rows, nx), nf, x = x.shape, w_t.shape[0], tf.cast(x, w_t.dtype)
+    parts = [n for n in range(2, 33) if nf % n == 0]
+    if not parts or rows is None or rows > 64:  # to multiply takes longer than to read w_t
+        return tf.transpose(tf.matmul(w_t, x, transpose_b=True))
+    n = parts[-1 if rows == 1 else 0]
+    w_t, x_t = tf.reshape(w_t, [n, nf // n, nx]), tf.broadcast_to(tf.transpose(x), [n, nx, rows])
+    return tf.transpose(tf.reshape(tf.matmul(w_t, x_t), [nf, rows]))
 
 
 def conv1d(x, params):  # [batch, sequence, nx] -> [batch, sequence, nf]
     """A linear layer; OpenAI stores `w` as a convolution of width one, [1, nx, nf]."""
-    *start, nx = shape_list(x)
-    _, _, nf = params['w'].shape
-    c = product(tf.reshape(x, [-1, nx]), tf.reshape(params['w'], [nx, nf]))
+    (*start, nx), nf = shape_list(x), params['b'].shape[0]
+    rows = tf.reshape(x, [-1, nx])
+    if 'w_t' in params:  # [nf, nx], in a model that is loaded to sample
+        c = product(rows, params['w_t'])
+    else:
+        c = tf.matmul(tf.cast(rows, params['w'].dtype), tf.reshape(params['w'], [nx, nf]))
     return tf.reshape(tf.nn.bias_add(tf.cast(c, x.dtype), params['b']), [*start, nf])
 
 
@@ -129,10 +130,6 @@ class Cache(typing.NamedTuple):
         """The cache with room for `window` tokens."""
         more = [[0, 0], [0, 0], [0, window - self.k.shape[-2]], [0, 0]]
         return self._replace(k=tf.pad(self.k, more), v=tf.pad(self.v, more))
-
-    def repeated(self, times):
-        """The cache with as many copies of each row, one after the other."""
-        return Cache(*(tf.repeat(each, times, axis=0) for each in self))
 
 
 def attn(x, params, *, past, hparams):
@@ -206,11 +203,8 @@ def transformer(hparams, params, X, past=None, *, block=block):
 
 
 def logits_of(h, params):  # [..., features] -> [..., vocab]
-    wte, (*start, nx) = params['wte'], shape_list(h)
-    if h.shape[:-1].num_elements() == 1:  # shared among cores as in product
-        wte = tf.reshape(wte, [parts_of(wte.shape[0]), -1, nx])
-        h = tf.broadcast_to(h, [wte.shape[0], 1, nx])
-    logits = tf.matmul(tf.cast(h, wte.dtype), wte, transpose_b=True)
+    *start, nx = shape_list(h)
+    logits = product(tf.reshape(h, [-1, nx]), params['wte'])
     return tf.reshape(tf.cast(logits, tf.float32), [*start, params['wte'].shape[0]])
 
 
@@ -233,13 +227,13 @@ def lm_loss(logits, tokens):  # [batch, sequence, vocab], [batch, sequence] -> [
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
-def parameter_shapes(hparams):
-    """The tree of parameters, with a shape at each leaf, in OpenAI's order."""
+def parameter_shapes(hparams, transposed=False):
+    """The tree of parameters, with a shape at each leaf, in OpenAI's order; see conv1d for w_t."""
     nx = hparams.n_embd
     affine = {'g': [nx], 'b': [nx]}
 
-    def linear(n_in, n_out):
-        return {'w': [1, n_in, n_out], 'b': [n_out]}
+    def linear(nx, nf):
+        return {**({'w_t': [nf, nx]} if transposed else {'w': [1, nx, nf]}), 'b': [nf]}
 
     layer = {
         'ln_1': affine,

@@ -209,7 +209,7 @@ class Rows:
         if width:  # many short texts are worth a program of their own, one is not
             read_at_once = window_for(width, window, SMALLEST_WINDOW // rows)
             past = read(self.lm, self._in_window(self.tokens, read_at_once)[:rows], past)
-        self.past = [layer.repeated(batch // rows) for layer in past]
+        self.past = tf.nest.map_structure(lambda x: tf.repeat(x, batch // rows, axis=0), past)
 
     def _in_window(self, values, width):  # [batch, n] -> [batch, width]
         values = np.pad(values, [[0, 0], [0, width]])

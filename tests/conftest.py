@@ -198,10 +198,12 @@ def two_layers():
     return model.GPT2(dataclasses.replace(lm.hparams, n_layer=2), params)
 
 
-def recorded():
+def recorded(transposed=False):
+    """The recorded model; transposed: as it is loaded to sample."""
     directory = str(GOLDEN / 'openai_checkpoint')
     hparams = checkpoint.read_hparams(directory)
-    return model.GPT2(hparams, checkpoint.load(model_directory.latest(directory), hparams))
+    params = checkpoint.load(model_directory.latest(directory), hparams, transposed=transposed)
+    return model.GPT2(hparams, params)
 
 
 @pytest.fixture(scope='session')

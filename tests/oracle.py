@@ -14,7 +14,8 @@ def norm(x, params):  # [..., features] -> the same
 
 
 def linear(x, params):  # [..., in] -> [..., out]
-    return x @ params['w'][0] + params['b']
+    w = params['w'][0] if 'w' in params else params['w_t'].T  # of a model that was loaded to sample
+    return x @ w + params['b']
 
 
 def gelu(x):

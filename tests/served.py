@@ -38,6 +38,11 @@ class Alphabet:
     def clear(self, slot):
         self.length[slot] = 0
 
+    def copy(self, source, target, length):
+        assert length <= self.length[source] and not self.length[target]
+        self.log.append(('copy', source, target))
+        self.length[target] = length
+
     def read(self, some):
         assert len(some) <= self.pieces
         return [self._read(*each) for each in some]

@@ -52,6 +52,29 @@ def test_logits_are_the_oracles(sizes):
     np.testing.assert_allclose(loss, oracle.loss(expected['logits'], tokens), atol=ATOL)
 
 
+@pytest.mark.parametrize('n_vocab, n_embd', [(97, 8), (11, 12), (62, 48)])
+@pytest.mark.parametrize('batch, sequence', [(1, 1), (2, 1), (8, 1), (1, 64), (5, 13), (5, 30)])
+def test_transposed_matrices_give_the_same(n_vocab, n_embd, batch, sequence):
+    lm = random_model(model.HParams(n_vocab, 64, n_embd, n_head=4, n_layer=2))
+    shapes, plain = model.parameter_shapes(lm.hparams, transposed=True), model.by_name(lm.params)
+
+    def transposed(name, _):
+        return tf.transpose(plain[name[:-2]][0]) if name.endswith('/w_t') else plain[name]
+
+    other = model.GPT2(lm.hparams, model.map_tree(transposed, shapes))
+    assert {name: shape for name, shape in model.by_name(shapes).items() if 'c_fc' in name} == {
+        f'model/h{i}/mlp/c_fc/{name}': shape
+        for i in range(2) for name, shape in (('w_t', [4 * n_embd, n_embd]), ('b', [4 * n_embd]))
+    }  # fmt: skip
+    tokens = np.random.default_rng(1).integers(0, n_vocab, [batch, sequence])
+    expected = oracle.model(lm.hparams, arrays(lm.params), tokens)['logits']
+    unknown = tf.function(lambda X: other(X)['logits'], autograph=False).get_concrete_function(
+        tf.TensorSpec([None, None], tf.int32)
+    )
+    for of in (lambda X: other(X)['logits'], tf.function(unknown, jit_compile=True), unknown):
+        np.testing.assert_allclose(of(tf.constant(tokens, tf.int32)), expected, atol=ATOL)
+
+
 @pytest.mark.parametrize('slices', [[12], [1] * 12, [5, 1, 1, 5], [11, 1]])
 def test_a_cache_of_fixed_shape_gives_what_the_growing_past_gives(slices):
     lm = random_model(model.HParams(11, n_ctx=16, n_embd=12, n_head=4, n_layer=2))

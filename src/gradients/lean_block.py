@@ -108,7 +108,8 @@ def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
 
     def linear(x, params):  # model.conv1d in `dtype`
         x = tf.cast(x, dtype)
-        y = model.conv1d(x, {name: tf.cast(params[name], dtype) for name in ('w', 'b')})
+        plain = {name: tf.cast(params[name], dtype) for name in params if name != 'lora'}
+        y = model.conv1d(x, plain)
         if 'lora' in params:
             a, b = (tf.cast(params['lora'][name], dtype) for name in ('a', 'b'))
             y += tf.matmul(tf.matmul(x, a), b) * lora_scale

@@ -109,16 +109,19 @@ def restore(params, path):
 
 
 def merge_into(params, path):
-    """Change the plain `params` by the adapters of a file. Raises ValueError if they don't fit."""
+    """Change the weights of a model that only samples by the adapters of a file.
+
+    Raises ValueError: they do not fit.
+    """
     arrays = read(path)
     for name, linear in linear_layers(params):
-        _, n_in, n_out = linear['w'].shape
+        n_out, n_in = linear['w_t'].shape
         b = arrays.get(f'{name}/lora/b', np.zeros([0, 0]))
         rank = max(1, b.shape[0] if b.ndim else 0)  # there is none of 0
         a = _fitting(arrays, f'{name}/lora/a', [n_in, rank], path)
         b = _fitting(arrays, f'{name}/lora/b', [rank, n_out], path)
-        w = linear['w']
-        more = tf.matmul(a, b)[None] * (arrays['alpha'] / rank)
+        w = linear['w_t']
+        more = tf.transpose(tf.matmul(a, b)) * (arrays['alpha'] / rank)
         w.assign(tf.cast(tf.cast(w, tf.float32) + more, w.dtype))
 
 

@@ -49,15 +49,20 @@ def counter_of(prefix):
     return int(text)
 
 
-def load(prefix, hparams, variable=tf.Variable):
+def load(prefix, hparams, variable=tf.Variable, *, transposed=False):
     """The tree of variables in the checkpoint `prefix`; `variable(value, name=…)` makes each.
+
+    transposed: as for model.parameter_shapes.
 
     Raises ValueError as `reading`.
     """
     with reading(prefix, hparams) as read:
-        return model.map_tree(
-            lambda name, shape: variable(read(name), name=name), model.parameter_shapes(hparams)
-        )
+
+        def loaded(name, _):
+            value = tf.transpose(read(name[:-2])[0]) if name.endswith('/w_t') else read(name)
+            return variable(value, name=name)
+
+        return model.map_tree(loaded, model.parameter_shapes(hparams, transposed))
 
 
 @contextlib.contextmanager

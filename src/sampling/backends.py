@@ -106,7 +106,7 @@ def _tensorflow(directory, prefix, adapters, dtype):
 
     hparams = checkpoint.read_hparams(directory)
     variable = tf.Variable if dtype == 'float32' else lora.frozen(tf.dtypes.as_dtype(dtype))
-    params = checkpoint.load(prefix, hparams, variable)
+    params = checkpoint.load(prefix, hparams, variable, transposed=True)
     require_finite(prefix, model.by_name(params))
     if adapters:
         lora.merge_into(params, adapters)
@@ -120,8 +120,9 @@ def require_finite(prefix, tensors):
     for name, weights in tensors.items():
         if not tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(weights))):
             raise ValueError(
-                f'{prefix}: {name} has weights that are no finite numbers; they are damaged, or '
-                f'their training diverged. Take another checkpoint: --model_name …/model-N'
+                f'{prefix}: {name.removesuffix("_t")} has weights that are no finite numbers; they '
+                f'are damaged, or their training diverged. Take another checkpoint: --model_name '
+                f'…/model-N'
             )
 
 

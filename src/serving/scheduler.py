@@ -40,6 +40,7 @@ class Scheduler:
         self.free = list(range(slots.rows))  # which slots
         self.running = {}  # {slot: Text}
         self._reading = collections.deque()  # slots whose prompts are not read
+        self._behind = {}  # {slot: logits behind its prompt}, of those that are
         self._waiting = collections.deque()  # of deques of Texts, one for each request
         self._changed = threading.Condition()  # the lock of what waits, and of `_ending`
         self._ending = self.stopped = False
@@ -152,6 +153,7 @@ class Scheduler:
     def _leave(self, slot):
         text = self.running.pop(slot)
         self.slots.clear(slot)
+        self._behind.pop(slot, None)
         if slot in self._reading:
             self._reading.remove(slot)
         self.free.append(slot)
@@ -160,25 +162,46 @@ class Scheduler:
 
     def _read(self):
         """One piece of each of the next prompts; at its end the first token is drawn."""
-        some = [self._reading.popleft() for _ in range(min(self.slots.pieces, len(self._reading)))]
-        if not some:
-            return
+        some = [slot for slot in self._reading if self._same(slot) is None][: self.slots.pieces]
         pieces, ended = [], []
         for slot in some:
+            self._reading.remove(slot)
             text, begin = self.running[slot], self.slots.length[slot]
             piece = text.prompt[begin : begin + self.slots.piece]
             whole = begin + len(piece) == len(text.prompt)
             pieces.append((slot, piece, len(piece) if text.wants_prompt else int(whole)))
             (ended if whole else self._reading).append(slot)
-        last = []
-        for (slot, piece, _), logits in zip(pieces, self.slots.read(pieces), strict=True):
+        logits = self.slots.read(pieces) if pieces else []
+        for (slot, piece, _), of_piece in zip(pieces, logits, strict=True):
             text = self.running[slot]
             if text.wants_prompt:
-                text.read(self.slots.length[slot] - len(piece), logits)
+                text.read(self.slots.length[slot] - len(piece), of_piece)
             if slot in ended:
-                last.append(logits[-1])
+                self._behind[slot] = of_piece[-1]
+        ended += self._copy()
         if ended:
-            self._add(ended, last)
+            self._add(ended, [self._behind[slot] for slot in ended])
+
+    def _copy(self):
+        """The slots whose whole prompts others have read, and now they."""
+        copied = [slot for slot in self._reading if self._same(slot) in self._behind]
+        for slot in copied:
+            same = self._same(slot)
+            self.slots.copy(same, slot, len(self.running[slot].prompt))
+            self._behind[slot] = self._behind[same]
+            self._reading.remove(slot)
+        return copied
+
+    def _same(self, slot):
+        """Which slot has the same prompt and came first, so that this one need not read it."""
+        text = self.running[slot]
+        if not text.wants_prompt and not self.slots.length[slot]:
+            for other, its in self.running.items():
+                if other == slot:
+                    break
+                if its.prompt == text.prompt and not its.wants_prompt:
+                    return other
+        return None
 
     def _grow(self):
         """A token for each text whose prompt is read."""

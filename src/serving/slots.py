@@ -9,6 +9,7 @@ largest (`warm_up`).
 """
 
 import hashlib
+import itertools
 import math
 import sys
 import typing
@@ -22,9 +23,7 @@ BLOCK = 64  # tokens of the past that are looked at together
 PIECE = 32  # tokens of a prompt that are read at once; a divisor of BLOCK
 PIECES = 4  # of so many prompts: of more, those that grow would wait too long
 FEWEST_ROWS = 2  # a product with a single row adds in another order
-LOGIT_ROWS = 8  # whose logits are computed together, likewise
 TOGETHER_AT_MOST, TOGETHER = 12, 2  # layers of one program: of a step of all texts, of all else
-SMALL = 2**18  # weights of a matrix that a core can work on alone
 MASKED = -1e10  # as in model.multihead_attn
 
 
@@ -86,31 +85,6 @@ def _put(x, row, value):
     return tf.tensor_scatter_nd_update(x, [[row]], value[None])
 
 
-def logits_of(h, params):  # [rows, features] -> [rows, vocab]
-    """model.logits_of in a form that is twice as fast for a few rows."""
-    wte, (rows, nx) = params['wte'], h.shape
-    parts = model.parts_of(wte.shape[0])
-    w = tf.reshape(wte, [parts, -1, nx])
-
-    def of(h):  # [up to LOGIT_ROWS, features]
-        h = tf.broadcast_to(tf.cast(tf.transpose(h), w.dtype), [parts, nx, h.shape[0]])
-        return tf.transpose(tf.reshape(tf.matmul(w, h), [-1, h.shape[-1]]))
-
-    logits = [of(h[first : first + LOGIT_ROWS]) for first in range(0, rows, LOGIT_ROWS)]
-    return tf.cast(tf.concat(logits, axis=0), tf.float32)
-
-
-def linear(x, params):  # [rows, sequence, nx] -> [rows, sequence, nf]
-    """model.conv1d; a small matrix is one product, for XLA adds small parts in varying orders."""
-    _, nx, nf = params['w'].shape
-    if nx * nf > SMALL:
-        return model.conv1d(x, params)
-    w = tf.reshape(params['w'], [nx, nf])
-    c = tf.matmul(tf.cast(tf.reshape(x, [-1, nx]), w.dtype), w)
-    c = tf.nn.bias_add(tf.cast(c, x.dtype), params['b'])
-    return tf.reshape(c, [*x.shape[:-1], nf])
-
-
 def norm(x, params, *, epsilon=1e-5):  # [..., features] -> the same
     """model.norm, which XLA adds up in one order for many rows and in another for few."""
     x -= mean(x)
@@ -132,14 +106,14 @@ def mean(x):  # [..., features] -> [..., 1]
 def layer(x, params, k, v, length, new, old):  # [rows, sequence, features] -> the same
     """model.block; k and v are the variables of its Past, which it extends where they are."""
     past = Past(tf.convert_to_tensor(k), tf.convert_to_tensor(v), length, new, old)
-    c = linear(norm(x, params['ln_1']), params['attn']['c_attn'])
+    c = model.conv1d(norm(x, params['ln_1']), params['attn']['c_attn'])
     q, *new = (model.split_heads(part, k.shape[1]) for part in tf.split(c, 3, axis=2))
     past = past.extended(*new)
     k.assign(past.k)
     v.assign(past.v)
-    x += linear(model.merge_heads(attend(q, past)), params['attn']['c_proj'])
-    h = model.gelu(linear(norm(x, params['ln_2']), params['mlp']['c_fc']))
-    return x + linear(h, params['mlp']['c_proj'])
+    x += model.conv1d(model.merge_heads(attend(q, past)), params['attn']['c_proj'])
+    h = model.gelu(model.conv1d(norm(x, params['ln_2']), params['mlp']['c_fc']))
+    return x + model.conv1d(h, params['mlp']['c_proj'])
 
 
 def layers(x, params, pasts, *places):  # [rows, sequence, features] -> the same
@@ -185,13 +159,14 @@ class Slots:
         return model.embed(self.lm.params, tokens, length[:, None])
 
     def _logits(self, h):  # [rows, features] -> [rows, vocab]
-        return logits_of(norm(h, self.lm.params['ln_f']), self.lm.params)
+        return model.logits_of(norm(h, self.lm.params['ln_f']), self.lm.params)
 
     def _features(self, tokens, length, new, old):  # [rows, sequence] -> [rows, sequence, features]
         h = self._embed(tokens, length)
         params = [self.lm.params[f'h{i}'] for i in range(len(self.past))]
         full = tokens.shape == [max(self.rows, FEWEST_ROWS), 1]
-        together = model.parts_of(len(params), TOGETHER_AT_MOST if full else TOGETHER)
+        most = min(len(params), TOGETHER_AT_MOST if full else TOGETHER)
+        together = max(n for n in range(1, most + 1) if len(params) % n == 0)
         for i in range(0, len(params), together):
             some = slice(i, i + together)
             h = self._layers(h, params[some], self.past[some], length, new, old)
@@ -226,6 +201,14 @@ class Slots:
     def clear(self, slot):
         """Forget what a slot has read; to be called as soon as its text is done."""
         self.length[slot] = 0
+
+    def copy(self, source, target, length):
+        """Let a slot that is free have read the first tokens that another has."""
+        pages = np.arange(-(-length // BLOCK))
+        for each in itertools.chain.from_iterable(self.past):
+            copied = tf.gather(each, source * self.pages + pages)
+            each.scatter_update(tf.IndexedSlices(copied, target * self.pages + pages))
+        self.length[target] = length
 
     def read(self, some):
         """Read a piece of each of up to `pieces` prompts.

@@ -80,10 +80,12 @@ def _model(prefix, hparams):
 
     lm = next((lm for lm in _free if lm.hparams == hparams), None)
     if lm is None:
-        lm = model.GPT2(hparams, checkpoint.load(prefix, hparams))
+        lm = model.GPT2(hparams, checkpoint.load(prefix, hparams, transposed=True))
     else:
         variables = model.by_name(lm.params)
-        checkpoint.load(prefix, hparams, lambda value, name: variables[name].assign(value))
+        checkpoint.load(
+            prefix, hparams, lambda value, name: variables[name].assign(value), transposed=True
+        )
     backends.require_finite(prefix, model.by_name(lm.params))
     if lm in _free:  # until now: it may be filled again if a file is damaged
         _free.remove(lm)

@@ -262,7 +262,7 @@ def test_a_model_that_gives_no_numbers_gives_no_numbers(place, monkeypatch, what
 
     def diverged(*arguments, **options):
         loaded = load(*arguments, **options)
-        weights = loaded.lm.params['h1']['mlp']['c_fc']['w']
+        weights = loaded.lm.params['h1']['mlp']['c_fc']['w_t']
         weights.assign(np.full(weights.shape, 3e38))
         return loaded
 

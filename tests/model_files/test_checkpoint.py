@@ -57,6 +57,18 @@ def test_what_is_saved_is_loaded(tmp_path, model_dir):
     assert checkpoint.counter_of(prefix) == 10
 
 
+def test_matrices_are_transposed_for_who_samples(model_dir):
+    prefix, hparams = str(model_dir / 'model.ckpt'), checkpoint.read_hparams(str(model_dir))
+    plain = model.by_name(checkpoint.load(prefix, hparams))
+    loaded = model.by_name(checkpoint.load(prefix, hparams, transposed=True))
+    assert len(loaded) == len(plain)
+    for name, value in loaded.items():
+        matrix = name.endswith('/w_t')
+        expected = plain[name.removesuffix('_t')]
+        np.testing.assert_array_equal(value, tf.transpose(expected[0]) if matrix else expected)
+        assert matrix == name.removesuffix('_t').endswith('/w') and value.name == f'{name}:0'
+
+
 def test_names_and_shapes_are_openais(tmp_path, model_dir):
     save(tmp_path / 'run', 1, model_dir, state=tf.zeros([2]))
     ours = tf.train.load_checkpoint(str(tmp_path / 'run' / 'model-1'))

@@ -96,6 +96,17 @@ def test_texts_that_join_and_leave_get_what_they_get_alone(wide):
     assert {width for width, *_ in plans} >= {2, 4, 5}
 
 
+@pytest.mark.parametrize('prompt', [1, 63, 64, 130])
+def test_what_is_copied_is_what_is_read(wide, prompt):
+    slots, tokens = litert_slots.Slots(wide, 3), RANDOM.integers(0, 97, 150).tolist()
+    for i in range(0, prompt, slots.piece):
+        slots.read([(0, tokens[:prompt][i : i + slots.piece], 1)])
+    expected = [slots.step([0], [token])[0] for token in tokens[prompt:]]
+    slots.copy(0, 2, prompt)
+    found = [slots.step([2], [token])[0] for token in tokens[prompt:]]
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_memory_is_planned_once_in_many_steps(wide):
     slots, plans = litert_slots.Slots(wide, 4), []
     for slot in range(4):

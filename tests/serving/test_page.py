@@ -61,6 +61,9 @@ class Engine:
     def clear(self, slot):
         self.length[slot] = 0
 
+    def copy(self, source, target, length):
+        self.length[target] = length
+
     def read(self, some):
         ((slot, tokens, wanted),) = some
         self.length[slot] += len(tokens)

@@ -94,6 +94,43 @@ def test_as_many_prompts_are_read_at_once_as_the_slots_can_read(letters):
     assert all(size == wanted for group in groups for _, size, wanted in group)  # logprobs are
 
 
+def test_a_prompt_of_several_texts_is_read_once(alphabet, letters):
+    alphabet.rows, alphabet.length = 4, [0] * 4
+    with started(alphabet) as scheduler:
+        several = Asked(letters, ['abcdef'] * 3, max_tokens=4)
+        scheduler.submit(several.texts)
+        several.wait(lambda asked: asked.text == ['g'] * 3)
+        later = Asked(letters, 'abcdef', max_tokens=2)
+        told = Asked(letters, 'abcdef', max_tokens=1, echo=True, logprobs=0)
+        other = Asked(letters, 'abcde', max_tokens=1)
+        for asked in (later, told, other):
+            scheduler.submit(asked.texts)
+        alphabet.permits.release(100)
+        for asked in (several, later, told, other):
+            asked.done()
+    assert several.text == ['ghij'] * 3 and later.text == ['gh']
+    assert told.text == ['abcdefg'] and other.text == ['f']
+    read = [size for kind, _, *size in alphabet.log if kind == 'read']
+    assert read == [[4], [2]] * 2 + [[4], [1]]  # of logprobs, each is told its own
+    assert [kind for kind, *_ in alphabet.log].count('copy') == 3
+
+
+def test_the_next_reads_where_the_one_that_read_leaves(letters):
+    slots = Alphabet()
+    read, reads = slots.read, threading.Semaphore(0)
+    slots.read = lambda some: reads.acquire(timeout=WAIT) and read(some)
+    with started(slots) as scheduler:
+        gone, other = (Asked(letters, 'abcdefghi', max_tokens=2) for _ in range(2))
+        for asked in (gone, other):
+            scheduler.submit(asked.texts)
+        until(lambda: len(scheduler.running) == 2)
+        gone.texts[0].cancelled = True
+        reads.release(100)
+        other.done()
+    assert other.text == ['jk'] and not gone.pieces
+    assert {kind for kind, *_ in slots.log} == {'read', 'step'}
+
+
 def test_requests_take_turns_in_the_queue(alphabet, letters):
     alphabet.rows = 1
     with started(alphabet, queue=100) as scheduler:

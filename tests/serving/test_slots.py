@@ -92,6 +92,24 @@ def test_the_same_bits_whatever_else_is_running(side_by_side):
         np.testing.assert_array_equal(text.logits, logits)
 
 
+@pytest.mark.parametrize('prompt', [1, 4, 7, 16, 31])
+def test_what_is_copied_is_what_is_read(side_by_side, prompt):
+    tokens = RANDOM.integers(0, 97, 32).tolist()
+    some = [Reader(tokens, prompt) for _ in range(2)]
+    for slot, reader in enumerate(some):
+        reader.slot = slot
+    while some[0].reads:
+        read(side_by_side, some[:1])
+    grow(side_by_side, some[:1])  # what comes behind the prompt is not copied
+    side_by_side.copy(0, 1, prompt)
+    some[1].logits = some[0].logits[:prompt]
+    while not some[1].done:
+        grow(side_by_side, [reader for reader in some if not reader.done])
+    np.testing.assert_array_equal(*(reader.logits for reader in some))
+    side_by_side.clear(0)
+    side_by_side.clear(1)
+
+
 def test_what_was_wanted_changes_no_bit(side_by_side):
     tokens = RANDOM.integers(0, 97, 9).tolist()
     for prompt in (2, 4, 9):
