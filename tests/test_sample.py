@@ -92,6 +92,47 @@ def test_what_is_cut_off_is_never_drawn_at_any_temperature():
         assert set(choices(logits, temperature=temperature, top_k=2)) <= {0, 3}
 
 
+@pytest.mark.parametrize('vocab', [31, 4096, 50257])
+@pytest.mark.parametrize('k', [1, 2, 40, 900])
+def test_top_k_among_many_and_equal_ones(vocab, k):
+    random = np.random.default_rng(k)
+    spread = random.normal(0, 3, [4, vocab]).astype(np.float32)
+    spread[1] = np.round(spread[1])  # hundreds are equal
+    spread[2, random.random(vocab) < 0.99] = OFF
+    spread[3] = np.sort(spread[3])  # the likeliest lie side by side
+    found = sample.top_k_logits(tf.constant(spread), k).numpy()
+    for row, logits in zip(found, spread, strict=True):
+        expected = np.full(vocab, OFF)
+        tokens = sample_numpy.top_k_tokens(logits, k)
+        expected[tokens] = logits[tokens]
+        assert np.array_equal(row, expected)
+
+
+@pytest.mark.parametrize('vocab', [5, 256, 257, 50257])
+def test_each_token_is_drawn_where_its_share_begins_and_ends(vocab):
+    random = np.random.default_rng(vocab)
+    weights = random.integers(0, 2**20, vocab).astype(np.float64)  # whose sums are exact
+    weights[random.random(vocab) < 0.7] = 0
+    weights[1 : vocab // 2] = 0  # many groups have nothing, and the end has not
+    weights[[0, vocab // 2]] = 1
+    weights[-2:] = 0
+    ends = np.cumsum(weights)
+    weights[vocab // 2 - 1] = 2.0 ** np.ceil(np.log2(ends[-1])) - ends[-1]  # a power of two in all
+    ends = np.cumsum(weights)
+    possible = np.flatnonzero(weights)
+    possible = possible[random.choice(len(possible), 50)] if vocab > 300 else possible
+    for number, expected in (
+        ((ends - weights)[possible], possible),
+        (ends[possible] - 0.5, possible),
+    ):
+        n = len(possible)
+        found = sample.draw(tf.constant(np.tile(weights, [n, 1])), tf.constant(number / ends[-1]))
+        assert found.numpy().tolist() == expected.tolist()
+    for last in (1 - 2.0**-53, 1.0):
+        found = sample.draw(tf.constant(weights[None]), tf.constant([last], tf.float64))
+        assert int(found[0]) == np.flatnonzero(weights)[-1]
+
+
 def test_the_largest_number_below_one_still_draws_a_possible_token():
     logits = tf.constant([[0.0, 1.0, OFF, OFF]])
     last = tf.constant([float(np.nextafter(np.float32(1), np.float32(0)))], tf.float64)
