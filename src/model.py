@@ -8,6 +8,7 @@ attention; past for the tokens that came before; layer; 2 for key and value.
 """
 
 import dataclasses
+import math
 import typing
 
 import numpy as np
@@ -80,6 +81,10 @@ def conv1d(x, params):  # [batch, sequence, nx] -> [batch, sequence, nf]
     rows = tf.reshape(x, [-1, nx])
     if 'w_t' in params:  # [nf, nx], in a model that is loaded to sample
         c = product(rows, params['w_t'])
+    elif rows.shape[0] == 1:  # the sum of parts, since XLA would leave it to one core
+        n = math.gcd(nx, 8)
+        w = tf.reshape(params['w'], [n, nx // n, nf])
+        c = tf.reduce_sum(tf.matmul(tf.cast(tf.reshape(rows, [n, 1, -1]), w.dtype), w), axis=0)
     else:
         c = tf.matmul(tf.cast(rows, params['w'].dtype), tf.reshape(params['w'], [nx, nf]))
     return tf.reshape(tf.nn.bias_add(tf.cast(c, x.dtype), params['b']), [*start, nf])
@@ -265,10 +270,7 @@ def by_name(tree, name='model'):
 
 
 def init_params(hparams, seed=None, variable=tf.Variable):
-    """A tree of variables from OpenAI's initialisation: N(0, 0.02), positions N(0, 0.01).
-
-    `variable(value, name=…)` makes each of them.
-    """
+    """OpenAI's initialisation: N(0, 0.02), wpe N(0, 0.01). `variable(value, name=…)` makes each."""
     random = np.random.default_rng(seed)
 
     def initial(name, shape):
