@@ -38,10 +38,12 @@ class Alphabet:
     def clear(self, slot):
         self.length[slot] = 0
 
-    def copy(self, source, target, length):
-        assert length <= self.length[source] and not self.length[target]
-        self.log.append(('copy', source, target))
-        self.length[target] = length
+    def copy(self, source, slots, length):
+        assert length <= self.length[source]
+        for slot in slots:
+            assert not self.length[slot]
+            self.log.append(('copy', source, slot))
+            self.length[slot] = length
 
     def read(self, some):
         assert len(some) <= self.pieces

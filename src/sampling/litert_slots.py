@@ -61,12 +61,13 @@ class Slots:
         if self._reading == slot:
             self._reading = None
 
-    def copy(self, source, target, length):
-        """Let a slot that is free have read the first tokens that another has."""
-        there = self._past(target)
-        for name, kept in self._past(source).items():
-            there[name][:, :length] = kept[:, :length]
-        self.length[target] = length
+    def copy(self, source, slots, length):
+        """Let some slots that are free have read the first tokens that another has."""
+        for slot in slots:
+            there = self._past(slot)
+            for name, kept in self._past(source).items():
+                there[name][:, :length] = kept[:, :length]
+            self.length[slot] = length
 
     def start(self, slot, tokens):  # [sequence], a list -> [vocab]
         """Forget what a slot has read, read at least one token, and give the logits of the next.

@@ -8,6 +8,7 @@ one token. Everything else talks to it by a list of texts that wait.
 
 import collections
 import concurrent.futures
+import itertools
 import sys
 import threading
 import time
@@ -127,6 +128,7 @@ class Scheduler:
     def _join(self, text):
         if not text.wanted:
             text.end('length')
+            text.tell()
             return
         slot = self.free.pop()
         self.running[slot] = text
@@ -184,13 +186,16 @@ class Scheduler:
 
     def _copy(self):
         """The slots whose whole prompts others have read, and now they."""
-        copied = [slot for slot in self._reading if self._same(slot) in self._behind]
-        for slot in copied:
-            same = self._same(slot)
-            self.slots.copy(same, slot, len(self.running[slot].prompt))
-            self._behind[slot] = self._behind[same]
-            self._reading.remove(slot)
-        return copied
+        copied = collections.defaultdict(list)
+        for slot in self._reading:
+            if (same := self._same(slot)) in self._behind:
+                copied[same].append(slot)
+        for same, some in copied.items():
+            self.slots.copy(same, some, len(self.running[same].prompt))
+            for slot in some:
+                self._behind[slot] = self._behind[same]
+                self._reading.remove(slot)
+        return list(itertools.chain.from_iterable(copied.values()))
 
     def _same(self, slot):
         """Which slot has the same prompt and came first, so that this one need not read it."""
@@ -213,8 +218,13 @@ class Scheduler:
 
     def _add(self, slots, logits):
         """A token for each of some slots, drawn from its logits; cores share the work."""
-        texts = [self.running[slot] for slot in slots]
-        for slot, ended in zip(slots, self._drawing.map(_grown, texts, logits), strict=True):
+        some = [(self.running[slot], each) for slot, each in zip(slots, logits, strict=True)]
+        share = -(-len(some) // processes.cores())
+        parts = [some[i : i + share] for i in range(0, len(some), share)]
+        others = [self._drawing.submit(_grown, part) for part in parts[1:]]
+        every = [*_grown(parts[0]), *itertools.chain.from_iterable(o.result() for o in others)]
+        for slot, (text, _), ended in zip(slots, some, every, strict=True):
+            text.tell()
             if ended:
                 self._leave(slot)
 
@@ -231,11 +241,14 @@ class Scheduler:
             self._leave(slot)
 
 
-def _grown(text, logits):
-    """Whether a text has ended with the token that was drawn."""
-    try:
-        return text.grow(logits)
-    except ValueError as error:  # the logits are no numbers
-        print(error, file=sys.stderr)
-        text.deliver(refused.broken())
-        return True
+def _grown(some):  # pairs of a text and its logits
+    """Of each whether it has ended with the token that was drawn."""
+    ended = []
+    for text, logits in some:
+        try:
+            ended.append(text.grow(logits))
+        except ValueError as error:  # the logits are no numbers
+            print(error, file=sys.stderr)
+            text.deliver(refused.broken())
+            ended.append(True)
+    return ended

@@ -202,13 +202,15 @@ class Slots:
         """Forget what a slot has read; to be called as soon as its text is done."""
         self.length[slot] = 0
 
-    def copy(self, source, target, length):
-        """Let a slot that is free have read the first tokens that another has."""
+    def copy(self, source, slots, length):
+        """Let some slots that are free have read the first tokens that another has."""
         pages = np.arange(-(-length // BLOCK))
+        places = np.add.outer(np.array(slots) * self.pages, pages).ravel()
+        pages = np.tile(source * self.pages + pages, len(slots))
         for each in itertools.chain.from_iterable(self.past):
-            copied = tf.gather(each, source * self.pages + pages)
-            each.scatter_update(tf.IndexedSlices(copied, target * self.pages + pages))
-        self.length[target] = length
+            each.scatter_update(tf.IndexedSlices(tf.gather(each, pages), places))
+        for slot in slots:
+            self.length[slot] = length
 
     def read(self, some):
         """Read a piece of each of up to `pieces` prompts.

@@ -51,6 +51,7 @@ class Text:
         self.wants_prompt = bool(request.echo and self.text and logprobs)
         self.pieces = pieces.Pieces(enc, self.settings.stops, len(self.text))
         self.costs = pieces.Pieces(enc) if self.wants_prompt else None
+        self._untold = []  # what `grow` has to say
         self.last = None  # the logs that predict the next token of the prompt
         if request.echo and self.text and not self.wants_prompt:
             deliver(pieces.Piece(self.text, []))
@@ -79,7 +80,7 @@ class Text:
             self.last = logs
 
     def grow(self, logits):  # [vocab]
-        """Draw a token, tell of it, and say whether it was the last.
+        """Draw a token, and say whether it was the last; `tell` tells of it.
 
         Raises ValueError: the logits are NaN.
         """
@@ -101,12 +102,17 @@ class Text:
         piece = self.pieces.add(token, logs, settings.logprobs, full)
         if self.pieces.stopped or full:
             return self.end('stop' if self.pieces.stopped else 'length', piece)
-        self.deliver(piece)
+        self._untold.append(piece)
         return False
 
     def end(self, reason, piece=None):
-        if piece:
-            self.deliver(piece)
         self.ended = time.monotonic()
-        self.deliver(End(reason, self.drawn, self.logprob / max(1, self.drawn)))
+        end = End(reason, self.drawn, self.logprob / max(1, self.drawn))
+        self._untold += [piece, end] if piece else [end]
         return True
+
+    def tell(self):
+        """Deliver what there is to say: when all have drawn, for who listens takes a core, too."""
+        for event in self._untold:
+            self.deliver(event)
+        self._untold.clear()

@@ -102,7 +102,7 @@ def test_what_is_copied_is_what_is_read(wide, prompt):
     for i in range(0, prompt, slots.piece):
         slots.read([(0, tokens[:prompt][i : i + slots.piece], 1)])
     expected = [slots.step([0], [token])[0] for token in tokens[prompt:]]
-    slots.copy(0, 2, prompt)
+    slots.copy(0, [1, 2], prompt)
     found = [slots.step([2], [token])[0] for token in tokens[prompt:]]
     np.testing.assert_array_equal(found, expected)
 

@@ -61,8 +61,9 @@ class Engine:
     def clear(self, slot):
         self.length[slot] = 0
 
-    def copy(self, source, target, length):
-        self.length[target] = length
+    def copy(self, source, slots, length):
+        for slot in slots:
+            self.length[slot] = length
 
     def read(self, some):
         ((slot, tokens, wanted),) = some

@@ -101,13 +101,13 @@ def test_what_is_copied_is_what_is_read(side_by_side, prompt):
     while some[0].reads:
         read(side_by_side, some[:1])
     grow(side_by_side, some[:1])  # what comes behind the prompt is not copied
-    side_by_side.copy(0, 1, prompt)
+    side_by_side.copy(0, [3, 1], prompt)
     some[1].logits = some[0].logits[:prompt]
     while not some[1].done:
         grow(side_by_side, [reader for reader in some if not reader.done])
     np.testing.assert_array_equal(*(reader.logits for reader in some))
-    side_by_side.clear(0)
-    side_by_side.clear(1)
+    for slot in (0, 1, 3):
+        side_by_side.clear(slot)
 
 
 def test_what_was_wanted_changes_no_bit(side_by_side):
