@@ -23,6 +23,7 @@ BLOCK = 64  # tokens of the past that are looked at together
 PIECE = 32  # tokens of a prompt that are read at once; a divisor of BLOCK
 PIECES = 4  # of so many prompts: of more, those that grow would wait too long
 FEWEST_ROWS = 2  # a product with a single row adds in another order
+MOST_ROWS = 8  # of a product of a step, likewise
 TOGETHER_AT_MOST, TOGETHER = 12, 2  # layers of one program: of a step of all texts, of all else
 MASKED = -1e10  # as in model.multihead_attn
 
@@ -85,6 +86,18 @@ def _put(x, row, value):
     return tf.tensor_scatter_nd_update(x, [[row]], value[None])
 
 
+def of_rows(function, x, params):  # [rows, nx] or [rows, 1, nx]: of a step; else of pieces
+    """A function of x and parameters, of MOST_ROWS at a time in a step."""
+    if x.shape[1:-1].num_elements() > 1:
+        return function(x, params)
+    some = [x[i : i + MOST_ROWS] for i in range(0, x.shape[0], MOST_ROWS)]
+    return tf.concat([function(each, params) for each in some], axis=0)
+
+
+def linear(x, params):  # [rows, sequence, nx] -> [rows, sequence, nf]
+    return of_rows(model.conv1d, x, params)
+
+
 def norm(x, params, *, epsilon=1e-5):  # [..., features] -> the same
     """model.norm, which XLA adds up in one order for many rows and in another for few."""
     x -= mean(x)
@@ -106,14 +119,14 @@ def mean(x):  # [..., features] -> [..., 1]
 def layer(x, params, k, v, length, new, old):  # [rows, sequence, features] -> the same
     """model.block; k and v are the variables of its Past, which it extends where they are."""
     past = Past(tf.convert_to_tensor(k), tf.convert_to_tensor(v), length, new, old)
-    c = model.conv1d(norm(x, params['ln_1']), params['attn']['c_attn'])
+    c = linear(norm(x, params['ln_1']), params['attn']['c_attn'])
     q, *new = (model.split_heads(part, k.shape[1]) for part in tf.split(c, 3, axis=2))
     past = past.extended(*new)
     k.assign(past.k)
     v.assign(past.v)
-    x += model.conv1d(model.merge_heads(attend(q, past)), params['attn']['c_proj'])
-    h = model.gelu(model.conv1d(norm(x, params['ln_2']), params['mlp']['c_fc']))
-    return x + model.conv1d(h, params['mlp']['c_proj'])
+    x += linear(model.merge_heads(attend(q, past)), params['attn']['c_proj'])
+    h = model.gelu(linear(norm(x, params['ln_2']), params['mlp']['c_fc']))
+    return x + linear(h, params['mlp']['c_proj'])
 
 
 def layers(x, params, pasts, *places):  # [rows, sequence, features] -> the same
@@ -159,7 +172,8 @@ class Slots:
         return model.embed(self.lm.params, tokens, length[:, None])
 
     def _logits(self, h):  # [rows, features] -> [rows, vocab]
-        return model.logits_of(norm(h, self.lm.params['ln_f']), self.lm.params)
+        h = norm(h, self.lm.params['ln_f'])
+        return of_rows(model.logits_of, h, self.lm.params)
 
     def _features(self, tokens, length, new, old):  # [rows, sequence] -> [rows, sequence, features]
         h = self._embed(tokens, length)
