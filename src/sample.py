@@ -21,7 +21,7 @@ def top_k_logits(logits, k):  # [batch, vocab] -> the same
         return logits
     k = min(k, logits.shape[-1])
     candidates = _candidates(logits, k)
-    return _from(_lowest(candidates, lambda kept: _number(kept) >= k), logits)
+    return _from(_lowest(candidates, lambda kept: _count(kept) >= k), logits)
 
 
 def _candidates(logits, k):  # [batch, vocab] -> [batch, fewer]
@@ -108,10 +108,10 @@ def draw(weights, uniforms):  # [batch, vocab] float64, [batch] in [0, 1) -> [ba
 
 def _passing(cumulative, number):  # [batch, n], [batch, 1] -> [batch]
     """The first place above a number, or the last with a weight, where rounding hides that."""
-    return _number((cumulative <= number) & (cumulative < cumulative[:, -1:]))
+    return _count((cumulative <= number) & (cumulative < cumulative[:, -1:]))
 
 
-def _number(true):  # [batch, n] -> [batch]
+def _count(true):  # [batch, n] -> [batch]
     return tf.reduce_sum(tf.cast(true, tf.int32), axis=-1)
 
 

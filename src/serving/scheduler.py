@@ -179,7 +179,7 @@ class Scheduler:
             if text.wants_prompt:
                 text.read(self.slots.length[slot] - len(piece), of_piece)
             if slot in ended:
-                self._behind[slot] = of_piece[-1]
+                self._behind[slot] = of_piece[-1].copy()  # not a view, which keeps all
         ended += self._copy()
         if ended:
             self._add(ended, [self._behind[slot] for slot in ended])
