@@ -44,6 +44,9 @@ def tokens(batch):  # -> [batch, window]
 
 
 def ours(batch, **flags):
+    from src.command_line import quiet
+
+    quiet.import_tensorflow()
     import tensorflow as tf
 
     from src import model

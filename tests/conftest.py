@@ -15,6 +15,7 @@ import signal
 # Before NumPy and TensorFlow are loaded, here and in the programs that tests start: two files of
 # tests take two cores; and what is compiled runs for milliseconds, and need not be fast.
 os.environ['OPENBLAS_NUM_THREADS'] = '1'
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')  # as quiet.import_tensorflow has it
 os.environ['XLA_FLAGS'] = ' '.join(
     (
         os.environ.get('XLA_FLAGS', ''),

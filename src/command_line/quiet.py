@@ -9,6 +9,7 @@ import contextlib
 import glob
 import logging
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,10 @@ def import_tensorflow():
     if 'tensorflow' in sys.modules:
         return
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    if platform.machine() in ('x86_64', 'AMD64'):
+        # oneDNN's products and its allocator, which TensorFlow by itself takes only where there is
+        # AVX-512 VNNI: with AVX2 a step of training takes a fifth less with them.
+        os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
     with held() as written:
         import tensorflow as tf
 

@@ -1,6 +1,7 @@
 """What TensorFlow says at a start is not said, unless something is wrong."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -35,6 +36,28 @@ def test_what_is_left_on_stderr_is_ours():
         assert len(others) == 2 and 'Compiled cluster using XLA!' in others[1]
     else:
         assert not others
+
+
+@pytest.mark.skipif(platform.machine() not in ('x86_64', 'AMD64'), reason='oneDNN is for x86')
+@pytest.mark.parametrize('said, products', [(None, '_MklMatMul'), ('0', 'MatMul')])
+def test_products_are_those_of_onednn_unless_it_is_turned_off(said, products):
+    code = """
+from src.command_line import quiet
+quiet.import_tensorflow()
+import tensorflow as tf
+v1 = tf.compat.v1
+with tf.Graph().as_default(), v1.Session() as session:
+    y = tf.matmul(*2 * [v1.placeholder(tf.float32, [64, 64])])
+    options, metadata = v1.RunOptions(output_partition_graphs=True), v1.RunMetadata()
+    session.run(y, {'Placeholder:0': [64 * [0.0]] * 64}, options, metadata)
+print({node.op for graph in metadata.partition_graphs for node in graph.node})
+"""
+    environment = {k: v for k, v in os.environ.items() if k != 'TF_ENABLE_ONEDNN_OPTS'}
+    result = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env=environment | ({} if said is None else {'TF_ENABLE_ONEDNN_OPTS': said}),
+    )  # fmt: skip
+    assert f"'{products}'" in result.stdout, result.stderr
 
 
 @pytest.mark.parametrize('closed', ['', '2>&-'])
