@@ -42,7 +42,7 @@ def test_the_journey_of_a_sentence(models_dir, tmp_path):
 
     # 6 loss -> gradients, of two batches, layer by layer, each computed a second time for it
     variables = model.by_name(params)
-    block = lean_block.lean_block(8)
+    block = lean_block.lean_block()
 
     def loss_and_gradients(batch):
         loss, parts = backpropagation.loss_and_gradients(

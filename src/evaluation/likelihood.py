@@ -63,7 +63,7 @@ def compiled(lm, lora_scale=1.0, end=None, parts=1):
         return tf.concat([costs_of_part(part) for part in tf.split(tokens, parts)], axis=0)
 
     def costs_of_part(tokens):
-        block = lean_block.lean_block(tokens.shape[1], lora_scale=lora_scale)
+        block = lean_block.lean_block(lora_scale=lora_scale)
         tokens = masks.tokens_of(tokens)
         starts = None if end is None else masks.document_starts(tokens, end)
         h = backpropagation.features(lm, tokens, starts, block)

@@ -2,9 +2,9 @@
 
 A tape over the whole model gives all gradients at once, at its end. Here each layer has a tape of
 its own. So a layer's gradients can be used up before those of the next one are made, and a layer
-need not be remembered: with `recompute` it keeps its input alone and is computed a second time when
-its gradient is wanted (Chen et al. 2016, arXiv:1604.06174), for the memory of a single layer
-instead of all of them.
+need not be remembered: with `recompute` it keeps its input and what attention gave, and all else is
+computed a second time when its gradient is wanted (Chen et al. 2016, arXiv:1604.06174), for the
+memory of a single layer instead of all of them.
 """
 
 import tensorflow as tf
@@ -27,7 +27,7 @@ def features(lm, inputs, starts, block):  # [batch, sequence]s -> [batch, sequen
     x, layer = embedded(lm, inputs, starts), _layer(lm, block)
     more = {} if starts is None else {'starts': starts}
     for i in range(lm.hparams.n_layer):
-        x = layer(x, {}, model.by_name(lm.params[f'h{i}'], ''), more)
+        x, _ = layer(x, {}, model.by_name(lm.params[f'h{i}'], ''), more)
     return model.norm(x, lm.params['ln_f'])
 
 
@@ -42,7 +42,7 @@ def _layer(lm, block):
     def layer(x, learnt, frozen, more):
         leaves = learnt | {name: tf.stop_gradient(leaf) for name, leaf in frozen.items()}
         params = model.map_tree(lambda name, _: leaves[name], lm.params['h0'], '')
-        return block(x, params, past=None, hparams=lm.hparams, **more)[0]
+        return block(x, params, past=None, hparams=lm.hparams, **more)
 
     return layer
 
@@ -70,8 +70,8 @@ def loss_and_gradients(
     wte = tf.convert_to_tensor(params['wte'])
     seed_of_embeddings = dropout.seed_of(seed, hparams.n_layer)  # behind those of the layers
 
-    def layer_function(number):
-        more = {'starts': starts, 'seed': dropout.seed_of(seed, number)}
+    def layer_function(number, attended=None):
+        more = {'starts': starts, 'attended': attended, 'seed': dropout.seed_of(seed, number)}
         more = {name: value for name, value in more.items() if value is not None}
         path = f'model/h{number}'
         every = model.by_name(params[f'h{number}'], '')
@@ -80,25 +80,24 @@ def loss_and_gradients(
 
     def norm(x, learnt):
         g, b = (learnt.get(f'/{name}', params['ln_f'][name]) for name in 'gb')
-        return model.norm(x, {'g': g, 'b': b})
+        return model.norm(x, {'g': g, 'b': b}), None
 
     x = dropout.dropped(embedded(lm, inputs, starts), dropout_rate, seed_of_embeddings)
-    inputs_of, backward_of = [], []  # each layer
+    remembered, backward_of = [], []  # each layer
     for i in range(hparams.n_layer):
-        inputs_of.append(x)
         if recompute:
-            x = layer_function(i)(x, _weights(f'h{i}', trained))
+            before = x
+            x, attended = layer_function(i)(before, _weights(f'h{i}', trained))
+            remembered.append((before, attended))
         else:
             backward, x = _taped(layer_function(i), x, f'h{i}', trained)
             backward_of.append(backward)
     backward_of_norm, h = _taped(norm, x, 'ln_f', trained)
-    if weights is not None:
-        weights = tf.reshape(weights, [-1])
+    weights = None if weights is None else tf.reshape(weights, [-1])
     with tf.GradientTape() as tape:
         tape.watch([h, wte])
-        rows, slices = fused_loss.ROWS, 1
-        if not recompute:  # both need as much memory, and each is the faster one for its type
-            rows, slices = (2 * rows, 1) if dtype == tf.float32 else (rows, 4)
+        rows = fused_loss.ROWS  # or more, where that is faster and hardly takes more memory
+        rows, slices = (2 * rows, 1) if dtype == tf.float32 else (rows, 1 if recompute else 4)
         loss = fused_loss.linear_cross_entropy(
             *aligned(h, tokens), wte, dtype, 'model/wte' in trained, scale, rows, slices, weights
         )
@@ -110,7 +109,8 @@ def loss_and_gradients(
         for i in reversed(range(hparams.n_layer)):
             if recompute:
                 with tf.control_dependencies([dx]):  # or it would be done at once and remembered
-                    x, function = tf.identity(inputs_of[i]), layer_function(i)
+                    x, attended = tf.nest.map_structure(tf.identity, remembered[i])
+                    function = layer_function(i, attended)
                 backward, _ = _taped(function, x, f'h{i}', trained)
             else:
                 backward = backward_of[i]
@@ -137,7 +137,7 @@ def _taped(function, x, part, trained):  # -> a function from dy to dx and the g
     weights = _weights(part, trained)
     with tf.GradientTape() as tape:
         tape.watch([x, weights])
-        y = function(x, weights)
+        y, _ = function(x, weights)
 
     def backward(dy):
         dx, gradients = tape.gradient(y, [x, weights], dy)

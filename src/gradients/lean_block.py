@@ -93,8 +93,11 @@ def remembering_input(function):
     return of
 
 
-def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
-    """A function with the arguments of model.block, for batches of `window` tokens.
+def lean_block(dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
+    """A function with the arguments of model.block, which returns what attention gave besides.
+
+    That it takes as `attended`, where it is called again for its gradient: attention is most of
+    what would be computed again, and little of what is remembered.
 
     With another `dtype`, matrix products are computed in it; what is added up along the layers, the
     norms, the softmax and gelu stay in float32, and so do the weights and their gradients. Linear
@@ -104,7 +107,6 @@ def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
     with a `seed`, there is dropout in the places of nanoGPT's model.py: the weights of attention,
     and what attention and mlp add to x.
     """
-    mask = lean_attention.causal_mask(window)  # one for all layers
 
     def linear(x, params):  # model.conv1d in `dtype`
         x = tf.cast(x, dtype)
@@ -118,15 +120,17 @@ def lean_block(window, dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
     linear_of_norm = remembering_input(lambda x, of_norm, of: linear(norm(x, of_norm), of))
     linear_of_gelu = remembering_input(lambda x, of: linear(gelu(x), of))
 
-    def block(x, params, *, past, hparams, starts=None, seed=None):
+    def block(x, params, *, past, hparams, starts=None, seed=None, attended=None):
         assert past is None
         in_attention, of_attention, of_mlp = (dropout.seed_of(seed, place) for place in range(3))
         attn, mlp = params['attn'], params['mlp']
         c = linear_of_norm(x, params['ln_1'], attn['c_attn'])
-        a = lean_attention.attention(c, hparams.n_head, mask, starts, dropout_rate, in_attention)
-        a = tf.cast(linear(a, attn['c_proj']), tf.float32)
+        attended = lean_attention.attention(
+            c, hparams.n_head, starts, dropout_rate, in_attention, attended
+        )
+        a = tf.cast(linear(attended[0], attn['c_proj']), tf.float32)
         x = x + dropout.dropped(a, dropout_rate, of_attention)
         m = linear_of_gelu(linear_of_norm(x, params['ln_2'], mlp['c_fc']), mlp['c_proj'])
-        return x + dropout.dropped(tf.cast(m, tf.float32), dropout_rate, of_mlp), None
+        return x + dropout.dropped(tf.cast(m, tf.float32), dropout_rate, of_mlp), attended
 
     return block

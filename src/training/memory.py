@@ -63,10 +63,14 @@ def peak(hparams, config):
 
     # A layer remembers what goes into its five steps, of which two are float32.
     of_layer = tokens * width * (2 * 4 + 8 * product)
-    remembered = layers * (4 * tokens * width if config.memory_saving_gradients else of_layer)
+    if config.memory_saving_gradients:  # what comes in, and what attention gave
+        remembered = layers * (4 + product) * tokens * width
+    else:
+        remembered = layers * of_layer
     squares = config.batch_size * hparams.n_head * min(window, SLICE) * window
     in_layer = 2 * of_layer + 2 * 4 * squares + 4 * layer
-    kept = product if config.memory_saving_gradients else 8  # by rows and slices of backpropagation
+    # By rows and slices of backpropagation.
+    kept = product if config.memory_saving_gradients and product < 4 else 8
     in_loss = min(SLICE, tokens) * vocab * (8 + kept) + of_embedding
     if config.dtype != 'float32':
         in_loss += product * embedding

@@ -240,7 +240,7 @@ def _one_step(state, config, window, devices):
     """What `compiled` compiles for one replica."""
     lm, trained = state.lm, state.trained
     dtype = tf.dtypes.as_dtype(config.dtype)
-    block = lean_block.lean_block(window, dtype, config.lora_scale, config.dropout)
+    block = lean_block.lean_block(dtype, config.lora_scale, config.dropout)
 
     def loss_and_gradients(batch):
         return backpropagation.loss_and_gradients(

@@ -11,12 +11,17 @@ TOKENS = np.random.default_rng(0).integers(0, 97, [2, 20]).astype(np.int32)
 NOISY = np.random.default_rng(1).integers(0, 97, [2, 20]).astype(np.int32)
 
 
+def plain(x, params, *, attended=(), **options):
+    """model.block, of which nothing is remembered."""
+    return model.block(x, params, **options)[0], attended
+
+
 @pytest.fixture
 def compiled(tiny):
     """A compiled function to the loss and {name: gradient} of all variables."""
 
     def compiled(recompute, dtype=tf.float32, block=None, **options):
-        block = block or lean_block.lean_block(20, dtype)
+        block = block or lean_block.lean_block(dtype)
         trained = model.by_name(tiny.params)
 
         @tf.function(autograph=False)
@@ -36,7 +41,7 @@ def compiled(tiny):
 
 @pytest.mark.parametrize(
     'recompute, block, scale',
-    list(itertools.product([False, True], [None, model.block], [1.0, 1024.0])),
+    list(itertools.product([False, True], [None, plain], [1.0, 1024.0])),
 )
 def test_the_gradients_are_those_of_one_tape_over_the_plain_model(
     tiny, compiled, recompute, block, scale
@@ -69,12 +74,15 @@ def with_dropout(lm, tokens, seed):  # -> logits, by one plain function, with at
         q, k, v = (model.split_heads(part, hparams.n_head) for part in tf.split(c, 3, axis=2))
         w = tf.matmul(q, k, transpose_b=True) / tf.sqrt(1.0 * v.shape[-1])
         w = tf.nn.softmax(tf.where(model.attention_mask(20, 20, 0, dtype=tf.bool), w, -1e10))
-        shapes = [[2, hparams.n_head, 8, 8], [2, hparams.n_head, 8, 16], [2, hparams.n_head, 4, 20]]
         masks = [
-            tf.pad(kept(shape, seed, layer, 0, number), [[0, 0]] * 3 + [[0, 20 - shape[-1]]])
-            for number, shape in enumerate(shapes)
+            tf.pad(
+                kept([2, hparams.n_head, src, dst], seed, layer, 0, number),
+                [[0, 0], [0, 0], [0, 20 - src], [0, 0]],
+            )
+            for number, (src, dst) in enumerate([(8, 8), (16, 8), (20, 4)])
         ]
-        a = model.merge_heads(tf.matmul(w * tf.concat(masks, axis=2), v))
+        masks = tf.transpose(tf.concat(masks, axis=3), [0, 1, 3, 2])
+        a = model.merge_heads(tf.matmul(w * masks, v))
         x += model.conv1d(a, p['attn']['c_proj']) * kept(x.shape, seed, layer, 1)
         x += model.mlp(model.norm(x, p['ln_2']), p['mlp']) * kept(x.shape, seed, layer, 2)
     return model.logits_of(model.norm(x, params['ln_f']), params)
@@ -87,7 +95,7 @@ def test_the_gradients_with_dropout_are_those_of_one_tape(tiny, compiled, monkey
     with tf.GradientTape() as tape:
         expected_loss = model.lm_loss(with_dropout(tiny, NOISY, seed), TOKENS)
     expected = tape.gradient(expected_loss, variables)
-    block = lean_block.lean_block(20, dropout_rate=0.25)
+    block = lean_block.lean_block(dropout_rate=0.25)
     loss, gradients = compiled(recompute, block=block, dropout_rate=0.25, seed=seed)(NOISY, TOKENS)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
     for name, gradient in gradients.items():
@@ -106,7 +114,7 @@ def parts_of(tokens):  # [2, 20] -> each text of them alone, [1, …]
 
 def test_texts_in_one_window_have_the_logits_of_each_alone(tiny, monkeypatch):
     monkeypatch.setattr(lean_attention, 'SLICE', 8)
-    h = backpropagation.features(tiny, TOKENS, FIRSTS, lean_block.lean_block(20))
+    h = backpropagation.features(tiny, TOKENS, FIRSTS, lean_block.lean_block())
     together = parts_of(model.logits_of(h, tiny.params))
     for logits, tokens in zip(together, parts_of(TOKENS), strict=True):
         np.testing.assert_allclose(logits, tiny(tokens)['logits'], atol=1e-5)
@@ -146,8 +154,8 @@ def products(function):
 
 
 def test_each_layer_is_computed_once_more_and_nothing_else(compiled):
-    again = products(compiled(True, block=model.block))
-    assert again - products(compiled(False, block=model.block)) == 4 * 3  # linear, in three layers
+    again = products(compiled(True, block=plain))
+    assert again - products(compiled(False, block=plain)) == 4 * 3  # linear, in three layers
 
 
 def layers(function):
@@ -162,7 +170,16 @@ def test_what_a_layer_is_is_there_once_for_all_layers(compiled):
     assert len(layers(compiled(False))) == 2 * 3 and len(functions) == 2  # forward and backward
 
 
+def test_layers_are_computed_again_without_their_attention(compiled):
+    operations = layers(compiled(True))
+    functions = operations[0].graph.as_graph_def().library.function
+    bodies = {function.signature.name: str(function) for function in functions}
+    number = [bodies[op.get_attr('f').name].count('_exponentials') for op in operations]
+    first, again, backward = number[:3], number[3::2], number[4::2]
+    assert min(first) > 0 and not any(again + backward)
+
+
 @pytest.mark.parametrize('recompute', [False, True])
 def test_the_gradient_needs_no_activation_of_the_forward_pass(compiled, recompute):
-    first = layers(compiled(recompute, block=model.block))[:3]
+    first = layers(compiled(recompute, block=plain))[:3]
     assert [len(op.outputs) == 1 for op in first] == [recompute] * 3  # or also what is remembered

@@ -28,7 +28,7 @@ def gradients(block, lm, x):
 def test_it_is_the_models_block_with_its_gradients(tiny, monkeypatch, window):
     monkeypatch.setattr(lean_attention, 'SLICE', 4)
     x = tf.constant(np.random.default_rng(0).normal(size=[2, window, 24]).astype(np.float32))
-    block = lean_block.lean_block(window)
+    block = lean_block.lean_block()
     for value, other in zip(
         gradients(block, tiny, x), gradients(model.block, tiny, x), strict=True
     ):
@@ -60,7 +60,7 @@ def test_what_is_computed_again_is_not_the_matrix_products(tiny):
 
         return used_operations(run, tf.zeros([1, 32, 24]))
 
-    plain, lean = operations(model.block), operations(lean_block.lean_block(32))
+    plain, lean = operations(model.block), operations(lean_block.lean_block())
     # Four linear layers, of which the last need not be computed, and two products for the gradient
     # of each. Of attention's two products, the one that makes the weights is repeated.
     assert plain['MatMul'] == lean['MatMul'] == 3 + 2 * 4

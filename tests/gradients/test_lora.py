@@ -73,7 +73,7 @@ def test_a_block_with_adapters_is_the_block_of_the_merged_weights(adapted):
     lm = adapted()
     x = tf.constant(np.random.default_rng(3).normal(size=[2, 16, 24]), tf.float32)
     merged = whole(lora.merged(lm.params, 2.0))
-    block = lean_block.lean_block(16, lora_scale=2.0)
+    block = lean_block.lean_block(lora_scale=2.0)
     y, _ = block(x, lm.params['h1'], past=None, hparams=lm.hparams)
     expected, _ = model.block(x, merged['h1'], past=None, hparams=lm.hparams)
     np.testing.assert_allclose(y, expected, atol=1e-5)
