@@ -96,8 +96,8 @@ def remembering_input(function):
 def lean_block(dtype=tf.float32, lora_scale=1.0, dropout_rate=0.0):
     """A function with the arguments of model.block, which returns what attention gave besides.
 
-    That it takes as `attended`, where it is called again for its gradient: attention is most of
-    what would be computed again, and little of what is remembered.
+    That it takes as `attended`, where it is called again for its gradient: in long windows
+    attention takes most of the time, and what it gave is little to remember.
 
     With another `dtype`, matrix products are computed in it; what is added up along the layers, the
     norms, the softmax and gelu stay in float32, and so do the weights and their gradients. Linear
