@@ -16,7 +16,10 @@ import tempfile
 
 
 def import_tensorflow():
-    """Import TensorFlow and let it look for GPUs; to be called before a module that needs it."""
+    """Import TensorFlow, with oneDNN, and let it look for GPUs.
+
+    To be called before a module that needs it.
+    """
     if 'tensorflow' in sys.modules:
         return
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')

@@ -64,26 +64,21 @@ def _attention(c, n_head, starts, dropout_rate, seed):
     a, logs = [], []  # of each slice
     for number, (start, end) in enumerate(_slices(c)):
         w = tf.matmul(k[:, :, :end], q[:, :, start:end], transpose_b=True)
-        e, total, log = _exponentials(w, None if starts is None else starts[:, start:end])
-        e = dropout.dropped(e, dropout_rate, dropout.seed_of(seed, number))
-        some_a = tf.matmul(v[:, :, :end], e, transpose_a=True)  # [batch, heads, features, dst]
-        a.append(tf.cast(tf.cast(some_a, tf.float32) / total, c.dtype))
+        w, log = _softmax(w, None if starts is None else starts[:, start:end])
+        w = dropout.dropped(w, dropout_rate, dropout.seed_of(seed, number))
+        a.append(tf.matmul(v[:, :, :end], w, transpose_a=True))  # [batch, heads, features, dst]
         logs.append(log)
     return _merged(tf.concat(a, axis=3)), logs
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _exponentials(w, starts):  # [batch, heads, src, dst], [batch, dst] -> the same
-    """Weights that are not divided by their sum; that, and what is subtracted to have them so.
-
-    Both are float32, [batch, heads, 1, dst]: of e = exp(w - largest) the sum, and largest +
-    log(sum).
-    """
+def _softmax(w, starts):  # [batch, heads, src, dst], [batch, dst] -> the same, and
+    # [batch, heads, 1, dst], the logarithms of the sums of exp(w)
     seen, dtype, w = _seen(w, starts), w.dtype, tf.cast(w, tf.float32)
     largest = tf.reduce_max(tf.where(seen, w, w.dtype.min), axis=2, keepdims=True)
     e = tf.where(seen, tf.exp(w - largest), 0.0)
     total = tf.reduce_sum(e, axis=2, keepdims=True)
-    return tf.cast(e, dtype), total, largest + tf.math.log(total)
+    return tf.cast(e / total, dtype), largest + tf.math.log(total)
 
 
 def _seen(w, starts):  # [batch, heads, src, dst], [batch, dst] -> what may be looked at

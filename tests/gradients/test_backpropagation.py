@@ -174,7 +174,7 @@ def test_layers_are_computed_again_without_their_attention(compiled):
     operations = layers(compiled(True))
     functions = operations[0].graph.as_graph_def().library.function
     bodies = {function.signature.name: str(function) for function in functions}
-    number = [bodies[op.get_attr('f').name].count('_exponentials') for op in operations]
+    number = [bodies[op.get_attr('f').name].count('_softmax') for op in operations]
     first, again, backward = number[:3], number[3::2], number[4::2]
     assert min(first) > 0 and not any(again + backward)
 
