@@ -35,7 +35,8 @@ def _layer(lm, block):
     """`block` as one function for all layers, traced, optimized and kept in memory once.
 
     It takes x, [batch, sequence, features], the weights by their names within the layer, those that
-    are learnt and those that are not, and what `block` shall be given besides.
+    are learnt and those that are not, and what `block` shall be given besides; it gives what
+    `block` gives.
     """
 
     @tf.function(autograph=False, experimental_attributes={'_noinline': True})
