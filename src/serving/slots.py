@@ -87,10 +87,9 @@ def _put(x, row, value):
 
 
 def of_rows(function, x, params):  # [rows, nx] or [rows, 1, nx]: of a step; else of pieces
-    """A function of x and parameters, of MOST_ROWS at a time in a step."""
-    if x.shape[1:-1].num_elements() > 1:
-        return function(x, params)
-    some = [x[i : i + MOST_ROWS] for i in range(0, x.shape[0], MOST_ROWS)]
+    """A function of x and parameters, of MOST_ROWS at a time in a step, and of one piece."""
+    most = 1 if x.shape[1:-1].num_elements() > 1 else MOST_ROWS
+    some = [x[i : i + most] for i in range(0, x.shape[0], most)]
     return tf.concat([function(each, params) for each in some], axis=0)
 
 
@@ -210,7 +209,7 @@ class Slots:
             width = next(width for width in self.widths if width >= len(some))
             padded = np.pad(some, [[0, width - len(some)], [0, 0]])
             logits.append(self._logits(tf.constant(padded)).numpy()[: len(some)])
-        return np.concatenate(logits)
+        return logits[-1] if len(logits) < 3 else np.concatenate(logits)
 
     def clear(self, slot):
         """Forget what a slot has read; to be called as soon as its text is done."""
@@ -252,7 +251,7 @@ class Slots:
         h = self._read(np.array(tokens)[:, None], slots, self.widths)
         for slot in slots:
             self.length[slot] += 1
-        return self._behind(h.numpy()[: len(slots), 0])
+        return self._logits(tf.squeeze(h, 1)).numpy()[: len(slots)]
 
     def warm_up(self):
         """Compile everything, and leave out the widths that do not give what the widest does."""
