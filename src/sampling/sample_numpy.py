@@ -11,6 +11,7 @@ from .sample_config import ANY
 
 NO_NUMBERS = 'The logits are NaN, no numbers: the weights are damaged, or their training diverged'
 LOWEST = np.finfo(np.float32).min
+COLUMN = 32  # tokens that are looked at together, to look at few of them
 
 
 def uniforms_for(seed, rows, length):
@@ -128,7 +129,19 @@ def top_k_tokens(logits, k):  # [vocab] -> [kept], ids in their order
     """The k likeliest tokens, and those that equal the last of them; 0 is all."""
     if k == 0 or k >= len(logits):
         return np.arange(len(logits))
-    return np.flatnonzero(logits >= np.partition(logits, -k)[-k])
+    some = np.flatnonzero(logits >= _kth(_best_of_columns(logits, k), k))
+    return some[logits[some] >= _kth(logits[some], k)]
+
+
+def _best_of_columns(logits, k):  # [vocab] -> [fewer], at least k
+    """The k-th largest of these is no more than that of all, and few tokens reach it."""
+    rows = min(COLUMN, len(logits) // k)
+    columns = len(logits) // rows
+    return logits[: rows * columns].reshape(rows, columns).max(axis=0)
+
+
+def _kth(values, k):  # the k-th largest
+    return np.partition(values, -k)[-k]
 
 
 def top_p_smallest(logits, p):  # [kept], 0 < p < 1 -> []

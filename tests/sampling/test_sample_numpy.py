@@ -36,6 +36,15 @@ def test_equal_logits_stay_together(top_k):
     assert set(ours) == ({1, 2, 4} if top_k else {0, 1, 2, 3, 4})
 
 
+@pytest.mark.parametrize('vocab', [1, 2, 31, 33, 64, 1000])
+@pytest.mark.parametrize('decimals', [0, 6])  # with many equal ones, and with few
+def test_the_k_likeliest_are_those_that_sorting_finds(vocab, decimals):
+    logits = np.random.default_rng(vocab).normal(0, 3, vocab).round(decimals).astype(np.float32)
+    for k in range(1, vocab + 1):
+        expected = np.flatnonzero(logits >= sorted(logits)[-k])
+        assert sample_numpy.top_k_tokens(logits, k).tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize('uniform', [0.0, 1 - 2**-24, 1 - 2**-53])
 def test_the_ends_of_the_numbers_give_the_ends_of_what_is_kept(uniform):
     logits = np.float32([[-1e9, 0, 1, -1e9, 2, -1e9]])
