@@ -7,14 +7,12 @@ one token. Everything else talks to it by a list of texts that wait.
 """
 
 import collections
-import concurrent.futures
 import itertools
 import sys
 import threading
 import time
 import traceback
 
-from ..data import processes
 from ..sampling import backends
 from . import refused
 
@@ -47,7 +45,6 @@ class Scheduler:
         self._ending = self.stopped = False
         self._seconds = 1.0  # that a text took of late
         self._thread = threading.Thread(target=self._run, name='scheduler', daemon=True)
-        self._drawing = concurrent.futures.ThreadPoolExecutor(processes.cores())
 
     def start(self):
         self._thread.start()
@@ -106,7 +103,6 @@ class Scheduler:
                 except Exception:  # a mistake of ours ends what it met, and not the server
                     traceback.print_exc()
                     self._refuse_all()
-        self._drawing.shutdown()
 
     def _work_is_there(self):
         """Wait for texts, and let them join where there is room; False at the end."""
@@ -217,15 +213,12 @@ class Scheduler:
         self._add(slots, self.slots.step(slots, tokens))
 
     def _add(self, slots, logits):
-        """A token for each of some slots, drawn from its logits; cores share the work."""
-        some = [(self.running[slot], each) for slot, each in zip(slots, logits, strict=True)]
-        share = -(-len(some) // processes.cores())
-        parts = [some[i : i + share] for i in range(0, len(some), share)]
-        others = [self._drawing.submit(_grown, part) for part in parts[1:]]
-        every = [*_grown(parts[0]), *itertools.chain.from_iterable(o.result() for o in others)]
-        for slot, (text, _), ended in zip(slots, some, every, strict=True):
+        """A token for each of some slots, drawn from its logits."""
+        some = [self.running[slot] for slot in slots]
+        ended = [_grown(text, each) for text, each in zip(some, logits, strict=True)]
+        for slot, text, over in zip(slots, some, ended, strict=True):
             text.tell()
-            if ended:
+            if over:
                 self._leave(slot)
 
     def _refuse_waiting(self):
@@ -241,14 +234,11 @@ class Scheduler:
             self._leave(slot)
 
 
-def _grown(some):  # pairs of a text and its logits
-    """Of each whether it has ended with the token that was drawn."""
-    ended = []
-    for text, logits in some:
-        try:
-            ended.append(text.grow(logits))
-        except ValueError as error:  # the logits are no numbers
-            print(error, file=sys.stderr)
-            text.deliver(refused.broken())
-            ended.append(True)
-    return ended
+def _grown(text, logits):
+    """Whether a text has ended with the token that was drawn."""
+    try:
+        return text.grow(logits)
+    except ValueError as error:  # the logits are no numbers
+        print(error, file=sys.stderr)
+        text.deliver(refused.broken())
+        return True
