@@ -14,6 +14,7 @@ from .. import model
 from . import dropout
 
 SLICE = 256  # tokens
+FAR_BELOW = -1e10  # as in model.multihead_attn
 
 
 def attention(c, n_head, starts=None, dropout_rate=0.0, seed=None, known=None):
@@ -74,18 +75,21 @@ def _attention(c, n_head, starts, dropout_rate, seed):
 @tf.function(jit_compile=True, autograph=False)
 def _softmax(w, starts):  # [batch, heads, src, dst], [batch, dst] -> the same, and
     # [batch, heads, 1, dst], the logarithms of the sums of exp(w)
-    seen, dtype, w = _seen(w, starts), w.dtype, tf.cast(w, tf.float32)
-    largest = tf.reduce_max(tf.where(seen, w, w.dtype.min), axis=2, keepdims=True)
-    e = tf.where(seen, tf.exp(w - largest), 0.0)
+    dtype, w = w.dtype, _masked(w, starts)
+    largest = tf.reduce_max(w, axis=2, keepdims=True)
+    e = tf.exp(w - largest)
     total = tf.reduce_sum(e, axis=2, keepdims=True)
     return tf.cast(e / total, dtype), largest + tf.math.log(total)
 
 
-def _seen(w, starts):  # [batch, heads, src, dst], [batch, dst] -> what may be looked at
+def _masked(w, starts):  # [batch, heads, src, dst], [batch, dst] -> the same, as float32
+    # A sum with what few rows of src need is faster than to compare the numbers of all.
     src, dst = w.shape[2:]
-    number = tf.range(src)[:, None]
-    seen = number <= src - dst + tf.range(dst)
-    return seen if starts is None else seen & (number >= starts[:, None, None])
+    mask = tf.where(tf.range(dst)[:, None] <= tf.range(dst), 0.0, FAR_BELOW)
+    w = tf.cast(w, tf.float32) + tf.pad(mask, [[src - dst, 0], [0, 0]])
+    if starts is None:
+        return w
+    return tf.where(tf.range(src)[:, None] < starts[:, None, None], FAR_BELOW, w)
 
 
 def _gradient(c, a, da, logs, n_head, starts, dropout_rate, seed):  # shapes of c, a, a -> c
@@ -118,6 +122,5 @@ def _gradient(c, a, da, logs, n_head, starts, dropout_rate, seed):  # shapes of 
 @tf.function(jit_compile=True, autograph=False)
 def _weights_and_gradient(w, dw, logs, sums, starts):
     """The softmax of w, and the gradient of w, as algorithm 4 of FlashAttention; in one pass."""
-    p = tf.exp(tf.cast(w, tf.float32) - logs)
-    p = tf.where(_seen(w, starts), p, 0.0)
+    p = tf.exp(_masked(w, starts) - logs)
     return tf.cast(p, w.dtype), tf.cast(p * (tf.cast(dw, tf.float32) - sums), w.dtype)
