@@ -3,9 +3,9 @@
 A step adds a token to some of them, a reading a piece of a prompt to a few. Both are compiled for
 some numbers of rows, and what a row gets depends neither on that number nor on the other rows, to
 the last bit: attention is computed for each row by itself, over its own past, in blocks of one
-size, one after the other; prompts are read in pieces of one size; norms say in which order they
-add; and of the numbers of rows those alone are used that were seen to add in the same order as the
-largest (`warm_up`).
+size, one after the other; prompts are read in pieces of one size, each multiplied by itself; norms
+say in which order they add; and of the numbers of rows those alone are used that were seen to add
+in the same order as the largest (`warm_up`).
 """
 
 import hashlib
