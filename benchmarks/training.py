@@ -195,6 +195,7 @@ def compare(batch):
     for _ in range(ROUNDS):
         for name in results:
             results[name].append(run(name, batch))
+            print(name, results[name][-1]['seconds'], file=sys.stderr, flush=True)
     medians = {
         n: statistics.median(sum((r['seconds'] for r in rs), [])) for n, rs in results.items()
     }
