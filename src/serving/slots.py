@@ -3,9 +3,9 @@
 A step adds a token to some of them, a reading a piece of a prompt to a few. Both are compiled for
 some numbers of rows, and what a row gets depends neither on that number nor on the other rows, to
 the last bit: attention is computed for each row by itself, over its own past, in blocks of one
-size, one after the other; prompts are read in pieces of one size, each multiplied by itself; norms
-say in which order they add; and of the numbers of rows those alone are used that were seen to add
-in the same order as the largest (`warm_up`).
+size, one after the other; prompts are read in pieces of one size, each with products of its own;
+norms say in which order they add; and of the numbers of rows those alone are used that were seen to
+add in the same order as the largest (`warm_up`).
 """
 
 import hashlib
@@ -87,7 +87,7 @@ def _put(x, row, value):
 
 
 def of_rows(function, x, params):  # [rows, nx] or [rows, 1, nx]: of a step; else of pieces
-    """A function of x and parameters, of MOST_ROWS at a time in a step, and of one piece."""
+    """A function of x and parameters: of MOST_ROWS at a time in a step, of each piece alone."""
     most = 1 if x.shape[1:-1].num_elements() > 1 else MOST_ROWS
     some = [x[i : i + most] for i in range(0, x.shape[0], most)]
     return tf.concat([function(each, params) for each in some], axis=0)
@@ -209,7 +209,7 @@ class Slots:
             width = next(width for width in self.widths if width >= len(some))
             padded = np.pad(some, [[0, width - len(some)], [0, 0]])
             logits.append(self._logits(tf.constant(padded)).numpy()[: len(some)])
-        return logits[-1] if len(logits) < 3 else np.concatenate(logits)
+        return np.concatenate(logits)
 
     def clear(self, slot):
         """Forget what a slot has read; to be called as soon as its text is done."""
