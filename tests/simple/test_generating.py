@@ -67,8 +67,8 @@ def test_what_is_right_here(tiny_session, options, text):
 def test_the_prefix_of_many_bytes_is_printed_as_it_is():
     sess = session.start_tf_sess()
     session.load_gpt2(sess, model_name='shakespeare', model_dir=str(ROOT / 'models'))
-    texts = generating.generate(sess, prefix='é', top_k=1, length=5, return_as_list=True)
-    assert texts == ['é,\nAnd, if']  # it had two U+FFFD for é
+    (text,) = generating.generate(sess, prefix='é', top_k=1, length=5, return_as_list=True)
+    assert text.startswith('é') and len(text) > 1  # it had two U+FFFD for é
 
 
 def test_the_window_has_room_for_the_prefix_and_one_less(tiny_session, capsys):
