@@ -18,6 +18,10 @@ import sys
 import termios
 import warnings
 
+import tensorflow as tf
+
+from src.command_line import quiet
+
 forking = multiprocessing.get_context('fork')
 PIPE, asking = subprocess.PIPE, []
 
@@ -74,6 +78,8 @@ def run(streams, command, directory, environment, before):
     sys.path[:0] = filter(None, environment.get('PYTHONPATH', '').split(os.pathsep))
     os.chdir(directory)
     before()
+    with quiet.held():  # as where a program itself imports TensorFlow
+        tf.config.list_physical_devices('GPU')
     script, *arguments = command
     if script == '-c':
         sys.argv = ['-c', *arguments[1:]]

@@ -81,7 +81,7 @@ def test_on_a_terminal_it_streams_and_control_c_ends_the_text_alone(place):
             seen += os.read(terminal, 10000)
         seen = seen.partition(text)[2]
 
-    wait_for(b'Model prompt >>> ')
+    wait_for(b'/model.ckpt\r\nModel prompt >>> ')  # with nothing of TensorFlow's between
     os.write(terminal, b'All the\\\n')
     wait_for(b'... ')
     os.write(terminal, b'world\n')
