@@ -8,7 +8,7 @@ from ..data import processes
 
 RUNTIME = 700e6  # Python, TensorFlow, and what it makes of a layer: measured
 GRAPH = 9e6  # for each layer more: measured
-KEPT = 0.07  # of all tensors, by allocators, between and behind them: measured
+MORE = 0.07  # of all tensors, which they take beyond their sizes: measured
 BYTES = {'float32': 4, 'bfloat16': 2, 'float16': 2}
 # What each optimizer remembers for each weight; Adafactor's rows and columns are next to nothing.
 # Muon remembers one number for each of the blocks' matrices.
@@ -87,8 +87,8 @@ def peak(hparams, config):
         'optimizer': 4 * slots,
         'gradients and activations': sums + max(moments),
     }
-    kept = KEPT * sum(tensors.values())
-    return {'TensorFlow': RUNTIME + layers * GRAPH + kept, **tensors}
+    more = MORE * sum(tensors.values())
+    return {'TensorFlow': RUNTIME + layers * GRAPH + more, **tensors}
 
 
 def report(hparams, config):
