@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(unsafe_hash=True)  # a tf.function may be called with it
 class HParams:
     """The sizes of a model, as hparams.json names them."""
 
@@ -213,15 +213,15 @@ def logits_of(h, params):  # [..., features] -> [..., vocab]
     return tf.reshape(tf.cast(logits, tf.float32), [*start, params['wte'].shape[0]])
 
 
-def model(hparams, params, X, past=None):
-    """The whole of it: transformer, then logits.
+def model(hparams, params, X, past=None, *, block=block):
+    """The whole of it: transformer, whose arguments these are, then logits.
 
     Returns a dict:
         logits: [batch, sequence, vocab], for the token after each token of X.
         present: the keys and values of X in the shape of past_shape, to be appended to the past
             along axis -2; or, where the past was Caches, the Caches that hold X as well.
     """
-    h, presents = transformer(hparams, params, X, past)
+    h, presents = transformer(hparams, params, X, past, block=block)
     present = presents if isinstance(past, list) else tf.stack(presents, axis=1)
     return {'present': present, 'logits': logits_of(h, params)}
 
@@ -246,7 +246,6 @@ def parameter_shapes(hparams, transposed=False):
         'ln_2': affine,
         'mlp': {'c_fc': linear(nx, 4 * nx), 'c_proj': linear(4 * nx, nx)},
     }
-
     return {
         'wpe': [hparams.n_ctx, nx],
         'wte': [hparams.n_vocab, nx],
@@ -290,11 +289,12 @@ class GPT2(tf.Module):
 
     def __init__(self, hparams, params):
         super().__init__()
-        self.hparams = hparams
-        self.params = params
+        self.hparams, self.params = hparams, params
 
     def __call__(self, X, past=None):
-        return model(self.hparams, self.params, X, past)
+        # In a graph, the operations of a layer are traced once for all of them.
+        once = block if tf.executing_eagerly() else tf.function(block, autograph=False)
+        return model(self.hparams, self.params, X, past, block=once)
 
     def empty_cache(self, batch_size, window):
         return empty_cache(hparams=self.hparams, batch_size=batch_size, window=window)

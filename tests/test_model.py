@@ -97,6 +97,17 @@ def test_what_is_cut_from_a_cache_leaves_no_trace():
     np.testing.assert_allclose(logits, lm(tokens)['logits'][:, 3:], atol=ATOL)
 
 
+def test_in_a_graph_the_layers_are_calls_of_one_that_was_traced_once():
+    lm = random_model(model.HParams(11, n_ctx=16, n_embd=12, n_head=4, n_layer=3))
+    past = lm.empty_cache(1, 8)
+    traced = tf.function(lm, autograph=False).get_concrete_function(tf.constant([[1, 2]]), past)
+    operations = traced.graph.get_operations()
+    layers = [each.get_attr('f').name for each in operations if 'PartitionedCall' in each.type]
+    assert len(layers) == 3 and len(set(layers)) == 1
+    outputs, eager = traced(tf.constant([[1, 2]]), past), lm(tf.constant([[1, 2]]), past)
+    np.testing.assert_allclose(outputs['logits'], eager['logits'], atol=ATOL)
+
+
 def test_a_token_does_not_see_those_behind_it(tiny):
     tokens = np.random.default_rng(3).integers(0, 97, [1, 20])
     changed = np.where(np.arange(20) < 10, tokens, (tokens + 1) % 97)
