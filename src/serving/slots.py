@@ -129,9 +129,10 @@ def layer(x, params, k, v, length, new, old):  # [rows, sequence, features] -> t
 
 
 def layers(x, params, pasts, *places):  # [rows, sequence, features] -> the same
-    """One layer after the other; lists of their parameters and of their [k, v]."""
+    """One layer after the other, traced once; lists of their parameters and of their [k, v]."""
+    once = tf.function(layer, autograph=False)
     for each, (k, v) in zip(params, pasts, strict=True):
-        x = layer(x, each, k, v, *places)
+        x = once(x, each, k, v, *places)
     return x
 
 
