@@ -147,12 +147,20 @@ def test_a_sample_is_the_context_and_what_the_model_says(successor):
     assert tokens.tolist() == [[7, 8, 9, 10]] * 2
 
 
-@pytest.mark.parametrize('sequence', [1, 2, 63, 64, 65, 128, 129])
+@pytest.mark.parametrize('sequence', [1, 2, 63, 64, 65, 128, 129, 400, 519])
 def test_windows_are_invisible_in_the_text(successor, sequence):
     context = [[(i * 7 + sequence) % 50 for i in range(sequence)]]
     tokens = sample.sample_sequence(lm=successor, length=150, context=context, temperature=0)
     expected = [(context[0][-1] + 1 + i) % 50 for i in range(150)]
     assert tokens[0].tolist() == context[0] + expected
+
+
+def test_windows_are_powers_of_two_but_the_one_that_xla_would_leave_to_one_core():
+    lengths = 1, 64, 65, 256, 257, 512, 513, 1000, 1024
+    windows = [sample.window_for(length, 1024) for length in lengths]
+    assert windows == [64, 64, 128, 256, 520, 520, 1024, 1024, 1024]
+    assert [sample.window_for(length, 512) for length in (256, 257, 512)] == [256, 512, 512]
+    assert sample.window_for(300, 400) == 400  # no room but what the model has
 
 
 @pytest.mark.parametrize('sequence', [1, 3, 20])
