@@ -252,7 +252,7 @@ class Slots:
         h = self._read(np.array(tokens)[:, None], slots, self.widths)
         for slot in slots:
             self.length[slot] += 1
-        return self._logits(tf.squeeze(h, 1)).numpy()[: len(slots)]
+        return np.asarray(self._logits(tf.squeeze(h, 1)))[: len(slots)]
 
     def warm_up(self):
         """Compile everything, and leave out the widths that do not give what the widest does."""
