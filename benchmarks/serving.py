@@ -1,7 +1,7 @@
 """The server with the 124M shape beside other servers, in processes of their own, in one run.
 
     python benchmarks/serving.py speed [SERVER …]   # time to the first token, and tokens per second
-    python benchmarks/serving.py joining   # a short request while long ones run
+    python benchmarks/serving.py joining   # beside `generate`; a short request while long ones run
     python benchmarks/serving.py soak [REQUESTS [MODEL]]   # memory, and whether all is right
 
 Random weights, the same for all; prompts of 32 tokens, top_k 40, streamed. The peers are a plain
@@ -33,6 +33,7 @@ import sampling
 
 ROOT = pathlib.Path(sampling.ROOT)
 PORT, CLIENTS, REQUESTS, NEW_TOKENS = 8765, (1, 4, 16), 2, 64
+TURNS, LENGTHS = 6, (64, 256)  # of `joining`: rounds, and new tokens of each text
 ADDRESS = f'http://127.0.0.1:{PORT}'
 WITHOUT_END = {'50256': -100}
 PROMPT = ' the' * sampling.PROMPT  # a text: llama.cpp's takes no ids. Each word is the token THE
@@ -149,13 +150,13 @@ def ask(max_tokens=NEW_TOKENS, prompt=None, **more):
     return times
 
 
-def at_once(clients, requests):
+def at_once(clients, requests, length=NEW_TOKENS):
     """(the median time to the first token, tokens per second) of some clients."""
     with concurrent.futures.ThreadPoolExecutor(clients) as pool:
         begin = time.perf_counter()
-        answers = list(pool.map(lambda _: ask(), range(clients * requests)))
+        answers = list(pool.map(lambda _: ask(length), range(clients * requests)))
         seconds = time.perf_counter() - begin
-    return statistics.median(a[0] for a in answers), len(answers) * NEW_TOKENS / seconds
+    return statistics.median(a[0] for a in answers), len(answers) * length / seconds
 
 
 def speed(place, *names):
@@ -173,12 +174,43 @@ def speed(place, *names):
                 print(f'{name:18}  {clients:7}  {1000 * first:15.0f} ms  {rate:8.1f}', flush=True)
 
 
+def generate(place):
+    """`generate --batch_size 8`: for each length on stdin, its tokens per second on stdout."""
+    sample = sampling.ours(place)
+    for line in sys.stdin:
+        length, begin = int(line), time.perf_counter()
+        sample(8, length)
+        print(8 * length / (time.perf_counter() - begin), flush=True)
+
+
+@contextlib.contextmanager
+def generating(place):
+    """The same in a process of its own, which is idle unless this function of a length is called."""
+    command, pipe = [sys.executable, __file__, 'generate', place], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+
+        def rate(length):
+            print(length, file=process.stdin, flush=True)
+            return float(process.stdout.readline())
+
+        yield rate
+        process.stdin.close()
+
+
 def joining(place):
-    """8 clients beside `generate --batch_size 8`, and a short request beside 7 long ones."""
+    """8 clients and `generate --batch_size 8` in turns, and a short request beside 7 long ones."""
     sampling.prepared(place)
-    with serving(SERVERS['ours'][0](place)):
-        at_once(8, 1)
-        rates = [at_once(8, 1)[1] for _ in range(3)]
+    with serving(SERVERS['ours'][0](place)), generating(place) as generated:
+        for length in LENGTHS:
+            # The first of each compiles, or finds its pages.
+            turns = [(at_once(8, 1, length)[1], generated(length)) for _ in range(1 + TURNS)][1:]
+            served, alone = map(statistics.median, zip(*turns, strict=True))
+            ratios = sorted(a / b for a, b in turns)
+            print(
+                f'8 x {length}: 8 clients {served:.1f} tokens/s, generate {alone:.1f}: '
+                f'{statistics.median(ratios):.2f}, {ratios[0]:.2f} to {ratios[-1]:.2f}',
+                flush=True,
+            )
         with concurrent.futures.ThreadPoolExecutor(7) as pool:
             long = [pool.submit(ask, 400) for _ in range(7)]
             time.sleep(5)
@@ -186,11 +218,6 @@ def joining(place):
             tokens = [answer.result() for answer in long]
     gaps = [b - a for times in tokens for a, b in zip(times[200:], times[201:], strict=False)]
     step, first = statistics.median(gaps), statistics.median(firsts)
-    # `measure` makes the samples three times and gives the seconds of each.
-    ours = sampling.run(place, 'ours', 8, NEW_TOKENS)['seconds'][1:]
-    alone = 8 * NEW_TOKENS / statistics.median(ours)
-    rate = statistics.median(rates)
-    print(f'8 clients {rate:.1f} tokens/s, generate {alone:.1f}: {rate / alone:.2f}')
     print(f'first token {1000 * first:.0f} ms, a token of 7 others {1000 * step:.0f} ms: '
           f'{first / step:.1f}; at most {max(firsts) / step:.1f}')  # fmt: skip
 
@@ -239,8 +266,8 @@ def soak(place, requests=2000, model=ROOT / 'models' / 'shakespeare'):
 
 if __name__ == '__main__':
     what, *arguments = sys.argv[1:] or ['speed']
-    if what == 'peer':
-        peer(*arguments)
+    if what in ('peer', 'generate'):
+        {'peer': peer, 'generate': generate}[what](*arguments)
     else:
         with tempfile.TemporaryDirectory() as place:
             {'speed': speed, 'joining': joining, 'soak': soak}[what](place, *arguments)

@@ -13,6 +13,7 @@ import tensorflow as tf
 NO_NUMBERS = 'The logits are NaN, no numbers: the weights are damaged, or their training diverged'
 SMALL_GROUP, LARGE_GROUP = 32, 256  # tokens that are looked at together, to look at few of them
 SMALLEST_WINDOW = 64  # each window is compiled, which takes longer than a short sample
+COLDEST = 1e-20  # a temperature below it would make logits infinite
 ON_ALL_CORES = 520  # in place of 512: XLA leaves a row's product with 512 x 64 numbers to one core
 
 
@@ -45,7 +46,7 @@ def top_p_logits(logits, p):  # [batch, vocab], 0 < p < 1 -> [batch, vocab]
 
     The token that crosses p is one of them; OpenAI's own top_p_logits leaves it out.
     """
-    probs = tf.nn.softmax(logits)
+    probs, p = tf.nn.softmax(logits), tf.maximum(p, np.finfo(np.float32).tiny)  # or none is enough
 
     def enough(kept):
         return tf.reduce_sum(tf.where(kept, probs, 0.0), axis=-1) >= p
@@ -92,7 +93,7 @@ def choose(logits, uniforms, *, temperature, top_k, top_p):
 
 def filtered(logits, *, temperature, top_k, top_p):  # [batch, vocab] -> the same
     """The logits that are drawn from: those not to be chosen at the least float32."""
-    logits = top_k_logits(logits / temperature, top_k)
+    logits = top_k_logits(logits / tf.maximum(COLDEST, temperature), top_k)
     return logits if top_p is None else top_p_logits(logits, top_p)
 
 

@@ -11,6 +11,7 @@ from .sample_config import ANY
 
 NO_NUMBERS = 'The logits are NaN, no numbers: the weights are damaged, or their training diverged'
 LOWEST = np.finfo(np.float32).min
+COLDEST = 1e-20  # as in sample.py
 COLUMN = 32  # tokens that are looked at together, to look at few of them
 
 
@@ -162,7 +163,8 @@ def choose(logits, uniform, *, temperature, top_k, top_p):  # [vocab], [] in [0,
     """
     if temperature is None:
         return int(np.argmax(logits))
-    logits = logits / np.float32(temperature)
+    with np.errstate(over='ignore'):  # of those that are LOWEST
+        logits = logits / np.float32(max(temperature, COLDEST))
     tokens = top_k_tokens(logits, top_k)
     if top_p is not None:
         tokens = tokens[logits[tokens] >= top_p_smallest(logits[tokens], np.float32(top_p))]

@@ -240,5 +240,7 @@ def _grown(text, logits):
         return text.grow(logits)
     except ValueError as error:  # the logits are no numbers
         print(error, file=sys.stderr)
-        text.deliver(refused.broken())
-        return True
+    except Exception:  # a mistake of ours ends this text, and no other
+        traceback.print_exc()
+    text.deliver(refused.broken())
+    return True

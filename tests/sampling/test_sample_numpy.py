@@ -18,14 +18,23 @@ def both(logits, uniforms, temperature, top_k, top_p):
     return theirs.numpy().tolist(), ours
 
 
-@pytest.mark.parametrize('temperature', [None, 0.1, 0.7, 1, 3])
+@pytest.mark.parametrize('temperature', [None, 1e-300, 1e-40, 0.1, 0.7, 1, 3])
 @pytest.mark.parametrize('top_k', [0, 1, 5, 40, 200, 5000])
-@pytest.mark.parametrize('top_p', [None, 1e-6, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize('top_p', [None, 1e-40, 1e-6, 0.5, 0.9, 0.999])
 def test_the_same_tokens_from_the_same_numbers(temperature, top_k, top_p):
     random = np.random.default_rng(top_k)
     logits = random.normal(0, 4, [200, 200]).astype(np.float32)
     theirs, ours = both(logits, random.random(200), temperature, top_k, top_p)
     assert ours == theirs
+    if temperature and temperature < 1e-20 or top_p == 1e-40:  # as good as none
+        assert ours == logits.argmax(axis=1).tolist()
+
+
+def test_what_is_banned_is_no_token_at_any_temperature():
+    logits = np.float32([[1, sample_numpy.LOWEST, 2, sample_numpy.LOWEST]])
+    for uniform in np.linspace(0, 1, 11, endpoint=False):
+        theirs, ours = both(logits, [uniform], 0.1, 0, None)
+        assert ours == theirs and ours[0] in (0, 2)
 
 
 @pytest.mark.parametrize('top_k', [0, 1, 3])

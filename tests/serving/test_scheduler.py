@@ -224,6 +224,17 @@ def test_logits_that_are_no_numbers_end_one_text(alphabet, letters, capsys):
     assert capsys.readouterr().err.startswith('The logits are NaN')
 
 
+def test_a_mistake_in_drawing_ends_one_text(alphabet, letters, capsys):
+    with started(alphabet) as scheduler:
+        both = Asked(letters, ['A', 'a'], max_tokens=4)
+        both.texts[0].uniforms = 'no numbers'
+        scheduler.submit(both.texts)
+        alphabet.permits.release(100)
+        both.done()
+    assert both.text == ['', 'bcde'] and both.errors[0].status == 500
+    assert 'Traceback' in capsys.readouterr().err
+
+
 def test_at_the_end_what_has_begun_is_finished(alphabet, letters):
     with started(alphabet) as scheduler:
         asked = Asked(letters, ['A', 'B', 'C'], max_tokens=3)
