@@ -24,6 +24,17 @@ def test_the_numbers_of_the_model_over_its_whole_window(side_by_side):
         side_by_side.clear(2)
 
 
+def test_another_model_has_another_fingerprint(side_by_side):
+    before = side_by_side.fingerprint
+    assert before == side_by_side.fingerprint and len(before) == 64
+    weights = side_by_side.lm.params['h0']['attn']['c_attn']['b']
+    kept = weights.numpy()
+    weights.assign(kept + 1)
+    assert side_by_side.fingerprint != before
+    weights.assign(kept)
+    assert side_by_side.fingerprint == before
+
+
 class Reader:
     """A text whose tokens are known, which a slot reads: its prompt, then one by one."""
 
