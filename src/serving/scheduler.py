@@ -75,6 +75,8 @@ class Scheduler:
         self.stopped = True
         with self._changed:
             self._ending = True
+            for texts in self._waiting:  # perhaps for what is being compiled
+                self._drop_waiting(texts)
             self._changed.notify()
 
     def end(self, timeout=None):
@@ -126,6 +128,7 @@ class Scheduler:
             text.end('length')
             text.tell()
             return
+        text.joined = time.monotonic()
         slot = self.free.pop()
         self.running[slot] = text
         self._reading.append(slot)
@@ -156,7 +159,7 @@ class Scheduler:
             self._reading.remove(slot)
         self.free.append(slot)
         if text.ended:
-            self._seconds += 0.1 * (text.ended - text.begun - self._seconds)
+            self._seconds += 0.1 * (text.ended - text.joined - self._seconds)
 
     def _read(self):
         """One piece of each of the next prompts; at its end the first token is drawn."""

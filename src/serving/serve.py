@@ -1,7 +1,9 @@
 """Give a model to others: gpt2 serve --model_name M."""
 
 import dataclasses
+import errno
 import logging
+import math
 import os
 import signal
 import socket
@@ -64,6 +66,8 @@ class ServeConfig(model_directory.ModelConfig):
         flags.check(self)
         if self.port is not None and self.port > LAST_PORT:
             raise ValueError(f'--port is {self.port}; it must be {LAST_PORT} or less')
+        if math.isinf(self.drain):
+            raise ValueError('--drain is inf; give a number of seconds')
 
 
 def main():
@@ -93,8 +97,10 @@ def serve(config):
             config.engine,
             config.dtype,
         )
+        with backends.enough_memory():
+            slots = slots_of(loaded.lm, config.batch_size)
         work = scheduler.Scheduler(
-            slots_of(loaded.lm, config.batch_size),
+            slots,
             config.queue,
             on_failure=lambda: setattr(server, 'should_exit', True),
         )
@@ -142,8 +148,10 @@ def listening(config):
     try:
         return socket.create_server((config.host, port), family=family)
     except OSError as error:
+        wrong = '--port' if error.errno in (errno.EADDRINUSE, errno.EACCES) else '--host'
+        reason = error.strerror.partition(' (while')[0]  # create_server says the address again
         raise OSError(
-            f'Nothing can listen at {config.host}:{port}: {error.strerror}. Give another --port'
+            f'Nothing can listen at {config.host}:{port}: {reason}. Give another {wrong}'
         ) from None
 
 
@@ -160,8 +168,11 @@ def keys_of(config):
     """The keys that are accepted, a tuple; none lets everybody in."""
     if not config.api_key_file:
         return tuple(filter(None, [os.environ.get(KEY, '').strip()]))
-    with open(config.api_key_file, encoding='utf-8') as file:
-        keys = tuple(filter(None, map(str.strip, file)))
+    try:
+        with open(config.api_key_file, encoding='utf-8-sig') as file:
+            keys = tuple(filter(None, map(str.strip, file)))
+    except UnicodeDecodeError:
+        raise ValueError(f'{config.api_key_file} is not UTF-8; keys are a text') from None
     if not keys:
         raise ValueError(f'{config.api_key_file} has no key; it should have one a line')
     return keys
@@ -190,13 +201,15 @@ def drain(server, work, seconds):
             return
         again = server.should_exit
         handle_exit(number, frame)
-        if work.running and not again:
-            timer = threading.Timer(seconds, work.stop)
-            timer.daemon = True
-            timer.start()
+        if again:
+            return
+        timer = threading.Timer(seconds, work.stop)
+        timer.daemon = True
+        timer.start()
+        if texts := len(work.running) + work.waiting:
             print(
-                f'Ending when {len(work.running) + work.waiting} texts are done, in {seconds:g} s '
-                'at most. Ctrl-C ends at once',
+                f'Ending when {texts} texts are done, in {seconds:g} s at most. '
+                'Ctrl-C ends at once',
                 file=sys.stderr,
             )
 

@@ -26,8 +26,8 @@ class Text:
 
     Attributes:
         cancelled: set to True, from any thread, to be rid of it.
-        begun, first, ended: when it was asked for, when its first token was drawn, and when its
-            last, by time.monotonic.
+        begun, joined, first, ended: when it was asked for, when it was no longer waiting, when its
+            first token was drawn, and when its last, by time.monotonic.
     """
 
     def __init__(self, request, prompt, number, enc, n_ctx, deliver, *, seed, ranked=False):
@@ -41,7 +41,7 @@ class Text:
         self.prompt, self.settings = request.prompts[prompt], request.settings
         self.enc, self.deliver, self.ranked = enc, deliver, ranked
         self.cancelled, self.deadline = False, np.inf
-        self.begun, self.first, self.ended = time.monotonic(), None, None
+        self.begun, self.joined, self.first, self.ended = time.monotonic(), None, None, None
         length = min(self.settings.length, n_ctx + 1 - len(self.prompt))
         self.uniforms = sample_numpy.uniforms_for(seed, [number], length)[0]
         self.tokens = np.concatenate([self.prompt, np.zeros(length)]).astype(np.int32)

@@ -182,6 +182,32 @@ def test_what_takes_too_long_is_told_so(alphabet, letters):
             assert each.errors[0].status == 504 and '0.2 s' in str(each.errors[0])
 
 
+def test_to_come_again_is_said_by_how_long_texts_take_and_not_how_long_they_waited(letters):
+    slots = Alphabet(rows=1)
+    with started(slots, queue=100) as scheduler:
+        scheduler._seconds = 0.0
+        asked = [Asked(letters, 'A', max_tokens=2) for _ in range(20)]
+        for each in asked:
+            each.texts[0].begun -= 1000  # as if all had come long ago
+            scheduler.submit(each.texts)
+        for each in asked:
+            each.done()
+        until(lambda: not scheduler.running)
+        assert 0 < scheduler._seconds < 10
+
+
+def test_what_waits_while_it_compiles_is_refused_at_once_when_it_stops(letters):
+    slots, go = Alphabet(), threading.Event()
+    slots.warm_up = lambda: go.wait(WAIT)
+    with started(slots) as scheduler:
+        early = Asked(letters, ['A', 'B'], max_tokens=2)
+        scheduler.submit(early.texts)
+        scheduler.stop()
+        early.done()
+        assert not go.is_set() and [each.status for each in early.errors.values()] == [503, 503]
+        go.set()
+
+
 def test_a_full_queue_says_when_to_come_again(alphabet, letters):
     with started(alphabet, queue=3) as scheduler:
         asked = [Asked(letters, 'A', max_tokens=2) for _ in range(5)]

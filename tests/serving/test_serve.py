@@ -146,6 +146,11 @@ def test_keys_come_from_a_file_or_the_environment(config, tmp_path, monkeypatch)
     (tmp_path / 'none').write_text('\n')
     with pytest.raises(ValueError, match='none has no key'):
         serve.keys_of(config('--api_key_file', str(tmp_path / 'none')))
+    (tmp_path / 'marked').write_text('one\n', 'utf-8-sig')  # as Windows' Notepad writes it
+    assert serve.keys_of(config('--api_key_file', str(tmp_path / 'marked'))) == ('one',)
+    (tmp_path / 'bytes').write_bytes(b'\xff')
+    with pytest.raises(ValueError, match='bytes is not UTF-8'):
+        serve.keys_of(config('--api_key_file', str(tmp_path / 'bytes')))
 
 
 def test_ports(config, monkeypatch):
@@ -162,6 +167,11 @@ def test_ports(config, monkeypatch):
         port = str(taken.getsockname()[1])
         with pytest.raises(OSError, match=f'127.0.0.1:{port}: .*Give another --port'):
             serve.listening(config('--port', port))
+    for host in ('no host', '192.0.2.1'):  # no name; nobody's address (RFC 5737)
+        with pytest.raises(OSError, match=f'listen at {host}:0: [^(]*Give another --host'):
+            serve.listening(config('--port', '0', '--host', host))
+    with pytest.raises(ValueError, match='--drain is inf'):
+        serve.ServeConfig(drain=float('inf'))
 
 
 @pytest.mark.parametrize(
