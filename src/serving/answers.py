@@ -4,6 +4,9 @@ import json
 import time
 import uuid
 
+# Besides those of ASCII: some readers of streams end a line there.
+LINE_ENDS = {ord(end): f'\\u{ord(end):04x}' for end in '\x85\u2028\u2029'}
+
 
 class Answer:
     """What all JSON of one answer has in common.
@@ -84,12 +87,13 @@ def models(*told):
     return {'object': 'list', 'data': [model(*told)]}
 
 
-def model(name, created, longest):
-    """longest: the most tokens of a text, under the name that vLLM gives it."""
+def model(name, created, n_ctx, max_tokens):
+    """n_ctx, the tokens of a prompt and a text together, has the name that vLLM gives it."""
     told = {'id': name, 'object': 'model', 'created': created, 'owned_by': 'local'}
-    return {**told, 'max_model_len': longest}
+    return {**told, 'max_model_len': n_ctx, 'max_tokens': max_tokens}
 
 
 def text(value):
-    """JSON on one line; letters of all languages stand for themselves."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+    """JSON on one line, whatever ends lines; letters of all languages stand for themselves."""
+    told = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
+    return told.translate(LINE_ENDS)

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -57,14 +58,13 @@ class Server:
     @property
     def told(self):
         """What answers.model tells."""
-        longest = min(self.limits.max_tokens, self.hparams.n_ctx)
-        return self.model_name, self.created, longest
+        n_ctx = self.hparams.n_ctx
+        return self.model_name, self.created, n_ctx, min(self.limits.max_tokens, n_ctx)
 
     def admit(self, request):
         """Raise Refused where a request may not be made at all."""
         guard.require_key(request, self.limits.keys)
-        if not self.limits.origins:
-            guard.require_same_site(request)
+        guard.require_same_site(request, self.limits.origins)
 
     async def body(self, request):
         return await guard.json_of(request, self.limits.max_body, self.limits.timeout)
@@ -77,6 +77,7 @@ class Server:
             wanted, self.enc, self.hparams.n_ctx, self.metrics, self.limits.timeout
         )
         self.scheduler.submit(work.texts)
+        self.metrics.prompt_tokens.inc(sum(map(len, wanted.prompts)))
         return wanted, work
 
     async def completions(self, request):
@@ -191,6 +192,7 @@ def made(server):
     if server.limits.origins:
         options = {'allow_origins': server.limits.origins, 'allow_headers': ['*']}
         middleware.append(Middleware(CORSMiddleware, allow_methods=['GET', 'POST'], **options))
+    middleware.append(Middleware(guard.Mistakes))  # inside, so that both see what it answers
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
@@ -201,7 +203,7 @@ def made(server):
     handlers = {
         refused.Refused: lambda request, error: guard.answer(error),
         HTTPException: guard.on_http_exception,
-        Exception: lambda request, error: guard.answer(refused.broken()),
+        ClientDisconnect: lambda request, error: Response(status_code=LEFT),
     }
     return Starlette(
         routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=lifespan

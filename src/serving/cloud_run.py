@@ -5,9 +5,11 @@ in place of top_k, and a text goes on behind <|endoftext|>.
 """
 
 import math
+import sys
 
+from .. import encoder
 from . import fields, prompts
-from .completions import Request, Settings
+from .completions import Request, Settings, bias_of
 from .refused import Refused
 
 LONGEST_PREFIX = 500  # characters; what is behind them is left out
@@ -20,7 +22,7 @@ DEFAULTS = {
     'truncate': None,
     'include_prefix': True,
 }
-NUMBERS = {'temperature': (0, math.inf), 'top_p': (0, 1)}
+NUMBERS = {'temperature': (0, sys.float_info.max), 'top_p': (0, 1)}
 WHOLE_NUMBERS = {'length': (1, math.inf), 'top_k': (0, math.inf)}
 
 
@@ -39,7 +41,7 @@ def parse(parameters, *, enc, hparams, max_tokens):
         for name in limits:
             values[name] = check({name: _read(given, name, kind)}, name, *limits[name])
     for name in ('prefix', 'truncate'):
-        values[name] = fields.typed(given, name, str) or ''
+        values[name] = encoder.without_surrogates(fields.typed(given, name, str) or '')
     prefix = values['prefix'][:LONGEST_PREFIX]
     ids = prompts.ids_of(prefix, enc, hparams)
     length = min(values['length'] - (len(ids) if prefix else 0), max_tokens)
@@ -48,6 +50,7 @@ def parse(parameters, *, enc, hparams, max_tokens):
         temperature=values['temperature'],
         top_k=0 if values['top_p'] else values['top_k'],
         top_p=values['top_p'] or 1.0,
+        bias=bias_of({}, enc, hparams.n_vocab),
         stops=(values['truncate'],) if values['truncate'] else (),
     )
     include_prefix = str(given.get('include_prefix', True)).lower() == 'true'

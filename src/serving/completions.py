@@ -106,7 +106,7 @@ def parse(body, *, enc, hparams, model_name, max_tokens):
     fields.whole({'max_tokens': length}, 'max_tokens', 0, max_tokens)
     settings = Settings(
         length=length,
-        bias=_bias(fields.typed(given, 'logit_bias', dict) or {}, enc, hparams.n_vocab),
+        bias=bias_of(fields.typed(given, 'logit_bias', dict) or {}, enc, hparams.n_vocab),
         stops=_stops(given.get('stop', [])),
         end=enc.encoder.get(encoder.END_OF_TEXT),
         **_as_drawn(values),
@@ -183,7 +183,7 @@ def _stops(stop):
     return tuple(map(encoder.without_surrogates, stops))
 
 
-def _bias(logit_bias, enc, n_vocab):
+def bias_of(logit_bias, enc, n_vocab):
     """What is added to the logits, or None; ids that the vocabulary has not are never drawn."""
     bias = np.zeros(n_vocab, np.float32)
     for key, value in logit_bias.items():

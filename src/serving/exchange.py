@@ -40,7 +40,6 @@ class Exchange:
                 )
                 text.deadline = text.begun + timeout
                 self.texts.append(text)
-        metrics.prompt_tokens.inc(sum(map(len, request.prompts)))
 
     def _deliver(self, index, event):  # in the scheduler's thread
         try:

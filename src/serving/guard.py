@@ -2,14 +2,16 @@
 
 import hmac
 import json
+import traceback
 
 import anyio
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from .refused import Refused
+from .refused import Refused, broken
 
+PATIENCE = 20  # seconds for a body; while one comes, the server does not end
 HEADERS = {
     'Content-Security-Policy': (
         "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -46,6 +48,29 @@ class Guard:
         await self.app(scope, receive, guarded)
 
 
+class Mistakes:
+    """ASGI middleware: what nobody expected is answered with 500, and told in the log."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        begun = False
+
+        async def noted(message):
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except Exception:
+            if begun or scope['type'] != 'http':
+                raise
+            traceback.print_exc()
+            await answer(broken())(scope, receive, send)
+
+
 def require_key(request, keys):
     """Raise Refused unless a request has one of the keys, or there are none."""
     if not keys:
@@ -69,9 +94,10 @@ def require_key(request, keys):
         )
 
 
-def require_same_site(request):
-    """Raise Refused where a browser asks for a page of another site, without CORS to allow it."""
-    if request.headers.get('sec-fetch-site') == 'cross-site':
+def require_same_site(request, origins):
+    """Raise Refused where a browser asks for a page of another site, but for those `origins`."""
+    cross_site = request.headers.get('sec-fetch-site') == 'cross-site'
+    if cross_site and not {'*', request.headers.get('origin')}.intersection(origins):
         raise Refused('Pages of other sites may not ask this server', status=403)
 
 
@@ -88,6 +114,7 @@ async def json_of(request, limit, seconds):
 
     Raises Refused: it is no JSON, has more than `limit` bytes, or did not come in time.
     """
+    seconds = min(seconds, PATIENCE)
     try:
         with anyio.fail_after(seconds):
             body = await _body(request, limit)

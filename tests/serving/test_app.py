@@ -16,7 +16,7 @@ import uvicorn
 from served import WAIT, Alphabet, asked, client_of, completed, told, until
 from sse_starlette import sse
 
-from src.serving import app, scheduler
+from src.serving import app, guard, scheduler
 
 KEYS = ('the key', 'ключ')
 WRONG = [
@@ -139,11 +139,12 @@ def test_other_addresses(letters):
         ('GET', '/healthz', {}),
         ('GET', '/page/../app.py', {}),
         ('GET', '/page/%2e%2e/app.py', {}),
+        max_tokens=20,
     )
     listed, one, other, chat, nothing, deleted, health, *outside = answers
     assert listed.json()['data'] == [one.json()] and one.json()['id'] == 'alphabet'
-    assert set(one.json()) == {'id', 'object', 'created', 'owned_by', 'max_model_len'}
-    assert one.json()['max_model_len'] == 32
+    assert set(one.json()) == {'id', 'object', 'created', 'owned_by', 'max_model_len', 'max_tokens'}
+    assert one.json()['max_model_len'] == 32 and one.json()['max_tokens'] == 20
     assert other.status_code == 404 and other.json()['error']['code'] == 'model_not_found'
     assert chat.status_code == 404 and 'no chat format' in chat.json()['error']['message']
     assert nothing.status_code == 404 and deleted.status_code == 405
@@ -153,7 +154,7 @@ def test_other_addresses(letters):
 
 
 def test_cloud_run(letters):
-    get, post, head, cut, none, wrong = asked(
+    get, post, head, cut, none, half, *wrong = asked(
         letters,
         ('GET', '/', {'params': {'prefix': 'A', 'length': '4', 'top_k': '1'}}),
         ('POST', '/', {'json': {'prefix': 'A', 'length': 9, 'truncate': 'E',
@@ -161,13 +162,47 @@ def test_cloud_run(letters):
         ('HEAD', '/', {}),
         ('GET', '/', {'params': {'prefix': 'A', 'truncate': 'D', 'include_prefix': 'false'}}),
         ('GET', '/', {'params': {'length': '3'}}),
+        ('POST', '/', {'content': '{"prefix": "A\\ud800", "length": 4, "truncate": "\\udc00"}'}),
         ('GET', '/', {'params': {'temperature': 'nan'}}),
+        ('GET', '/', {'params': {'temperature': 'inf'}}),
+        ('POST', '/', {'json': {'temperature': 10**400}}),
     )  # fmt: skip
     assert get.json() == {'text': 'ABCD'}  # its length counts the prefix
     assert post.json() == {'text': 'BCD'}
     assert head.status_code == 200 and head.text == ''
     assert cut.json() == {'text': 'BC'} and none.json() == {'text': '!"#'}
-    assert wrong.status_code == 400 and wrong.json()['error']['param'] == 'temperature'
+    assert half.status_code == 400 and '\ufffd' in half.json()['error']['message']
+    for each in wrong:
+        assert each.status_code == 400 and each.json()['error']['param'] == 'temperature'
+
+
+def test_ids_that_the_vocabulary_has_not_are_never_said(letters):
+    slots = Alphabet(n_vocab=100)  # of which letters has 97
+    last = {'prefix': letters.decode([96]), 'length': 3}  # behind which 97 would come
+    (answer,) = asked(letters, ('POST', '/', {'json': last}), slots=slots)
+    assert answer.status_code == 200
+    assert len(answer.json()['text'].removeprefix(last['prefix'])) == 2
+
+
+def test_a_mistake_of_ours_is_an_answer_like_others(letters, monkeypatch, capsys):
+    def wrong(*_, **__):
+        raise RuntimeError('something')
+
+    monkeypatch.setattr(app.answers, 'models', wrong)
+    origin = 'https://example.com'
+    models = ('GET', '/v1/models', {'headers': {'Origin': origin}})
+    broken, metrics = asked(letters, models, ('GET', '/metrics', {}), origins=(origin,))
+    assert broken.status_code == 500 and broken.json()['error']['type'] == 'server_error'
+    assert broken.headers['x-frame-options'] == 'DENY'
+    assert broken.headers['access-control-allow-origin'] == origin
+    assert 'gpt2_requests_total{path="/v1/models",status="500"} 1.0' in metrics.text.splitlines()
+    assert 'RuntimeError: something' in capsys.readouterr().err
+
+
+def test_an_event_is_one_line_for_every_reader():
+    text = 'a\u2028b\u2029c\x85d\u00e9'
+    told = app.answers.text({'text': text})
+    assert len(told.splitlines()) == 1 and json.loads(told) == {'text': text} and 'é' in told
 
 
 def test_browsers_get_the_page(letters):
@@ -223,8 +258,10 @@ def test_pages_of_other_sites(letters):
     assert allowed.status_code == yes.status_code == 200
     for each in (allowed, yes):
         assert each.headers['access-control-allow-origin'] == 'https://example.com'
-    (other,) = asked(letters, preflight, origins=('https://example.org',))
-    assert other.status_code == 400
+    other, before = asked(letters, ask, preflight, origins=('https://example.org',))
+    assert other.status_code == 403 and before.status_code == 400
+    (any_site,) = asked(letters, ask, origins=('*',))
+    assert any_site.status_code == 200
 
 
 def test_a_full_queue_and_what_metrics_tell(letters):
@@ -253,7 +290,7 @@ def test_a_full_queue_and_what_metrics_tell(letters):
     for line in (
         'gpt2_requests_total{path="/v1/completions",status="200"} 2.0',
         'gpt2_requests_total{path="/v1/completions",status="429"} 1.0',
-        'gpt2_prompt_tokens_total 3.0',
+        'gpt2_prompt_tokens_total 2.0',
         'gpt2_tokens_total 6.0',
         'gpt2_texts_waiting 0.0',
         'gpt2_time_to_first_token_seconds_count 2.0',
@@ -351,6 +388,21 @@ def test_the_client_of_openai(address):
             completions.create(**{**ask, 'model': 'gpt-5'})
         with pytest.raises(openai.NotFoundError, match='no chat format'):
             client.chat.completions.create(model='alphabet', messages=[])
+
+
+@pytest.mark.parametrize('leaves', [True, False])
+def test_a_body_that_does_not_come(address, monkeypatch, capfd, leaves):
+    address, served = address
+    monkeypatch.setattr(guard, 'PATIENCE', WAIT if leaves else 0.1)
+    host, port = address.removeprefix('http://').split(':')
+    with socket.create_connection((host, int(port)), timeout=WAIT) as connection:
+        head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n'
+        connection.sendall(f'{head}Content-Length: 1000\r\n\r\n{{'.encode())
+        if not leaves:
+            assert connection.recv(1000).startswith(b'HTTP/1.1 408 ')
+    status = f'gpt2_requests_total{{path="/v1/completions",status="{499 if leaves else 408}"}}'
+    until(lambda: status in served.metrics.text()[0].decode())
+    assert 'Traceback' not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('stream', [True, False])

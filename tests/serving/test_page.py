@@ -243,7 +243,7 @@ def test_the_length_is_at_most_what_the_server_has_room_for(opened):
     page = opened()
     for each in page.locator('#max_tokens, [data-of=max_tokens]').all():
         assert each.get_attribute('max') == '256'
-    small = {'data': [{'id': MODEL, 'max_model_len': 32}]}
+    small = {'data': [{'id': MODEL, 'max_tokens': 32}]}
     page.route('**/v1/models', lambda route: route.fulfill(json=small))
     try:
         page = opened()

@@ -5,7 +5,7 @@ const KEY = 'api_key'; // its name in sessionStorage
 /** The server's model: its name, and how many tokens a text of it may have. */
 export async function modelOfServer() {
   const answer = await call('v1/models');
-  const { id, max_model_len: longest } = (await answer.json()).data[0];
+  const { id, max_tokens: longest } = (await answer.json()).data[0];
   return { name: id, longest };
 }
 
