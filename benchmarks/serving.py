@@ -185,7 +185,7 @@ def generate(place):
 
 @contextlib.contextmanager
 def generating(place):
-    """The same in a process of its own, which is idle unless this function of a length is called."""
+    """The same in a process of its own, as a function of the length."""
     command, pipe = [sys.executable, __file__, 'generate', place], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
 
