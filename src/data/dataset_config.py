@@ -37,6 +37,11 @@ class DatasetConfig:
         choices=['double', 'none'],
         help='Quotes of a .csv or .tsv are around fields, or only characters',
     )
+    delimiter: str = flag(
+        None,
+        metavar='CHARACTER',
+        help='What is between the columns of a .csv or .tsv; without it, what its lines look like',
+    )
     line_by_line: bool = flag(False, help='Each line of a text file is a text of its own')
     start_token: str = flag(
         '<|startoftext|>', metavar='TOKEN', help='What is in front of each row of a table, or line'
@@ -58,6 +63,10 @@ class DatasetConfig:
         """Raises ValueError: a value out of its range; the message names flag and range."""
         flags.check(self)
         text_files.require_encoding(self.encoding)
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ValueError(
+                f"--delimiter is {self.delimiter!r}; it must be one character, as ';' or $'\\t'"
+            )
         if self.template is not None:
             tables.parsed(self.template)
             if self.column:

@@ -13,6 +13,7 @@ import re
 from ..command_line import escaping
 
 KINDS = ('.csv', '.tsv')
+EXCELS = re.compile(r'"?sep=(.)"?\s*')  # its own line, in front of the header
 DELIMITERS = {',': 'commas', ';': 'semicolons', '\t': 'tabs', '|': 'vertical bars'}
 SAMPLE = 20  # lines that are looked at,
 SAMPLE_SIZE = 2**16  # or so many characters
@@ -63,9 +64,9 @@ def read(name, lines, config, longest):
     """
     csv.field_size_limit(longest)
     sample, whole, lines = _sample(lines)
-    delimiter = None
-    if sample and (said := re.fullmatch(r'"?sep=(.)"?\s*', sample[0])):  # Excel's own line
-        delimiter = said[1]
+    delimiter, excels = config.delimiter, EXCELS.fullmatch(sample[0]) if sample else None
+    if excels and not delimiter:
+        delimiter = excels[1]
         lines = itertools.islice(lines, 1, None)
         sample = sample[1:]
     parsed = {each: _parsed(sample, whole, each, config.quoting) for each in DELIMITERS}

@@ -208,6 +208,14 @@ def test_the_delimiter_is_found_and_told(delimiter, capsys):
     ) in capsys.readouterr().err
 
 
+def test_the_delimiter_may_be_said():
+    table = 'a | b;c | d\n1 | 2;3 | 4\n'
+    assert rests('x.csv', table, delimiter=';', column='c | d') == ['3 | 4']
+    for wrong in ('', ';;', '"', '\n'):
+        with pytest.raises(ValueError, match='--delimiter is .*; it must be one character'):
+            dataset_config.DatasetConfig(delimiter=wrong)
+
+
 def test_excel_says_what_its_delimiter_is():
     for line in ('sep=;\n', '"sep=;"\n'):
         assert rests('x.csv', line + 'text;topic\none, two;x\n') == ['one, two']
