@@ -28,6 +28,10 @@ class FinetuneConfig:
     print_every: int = flag(10, help='finetune: print the loss every N steps')
     optimizer: str = flag('adam', help='finetune: adam or sgd')
     overwrite: bool = flag(False, help='finetune: let checkpoints of earlier calls go')
+    encoding: str = flag('utf-8', help='finetune: of the text')
+    column: str = flag(None, help='finetune: of a table, to read')
+    no_header: bool = flag(False, help='finetune: the first row of a table is a text')
+    quoting: str = flag('double', help='finetune: none, where quotes of a table are characters')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,7 @@ def cmd_finetune(
     optimizer,
     overwrite,
     multi_gpu,
+    **options,
 ):
     """Fine-tune, with the model downloaded where it is one of OpenAI's and not there."""
     text_files.files_of(dataset)  # before a gigabyte is fetched
@@ -130,6 +135,7 @@ def cmd_finetune(
         optimizer=optimizer,
         overwrite=overwrite,
         multi_gpu=multi_gpu,
+        **options,
     )
 
 

@@ -4,14 +4,15 @@ import os
 
 import tqdm
 
+from ..command_line import flags
 from ..data import dataset_config, delimited, tables, text_files, whole_files
 from ..encoding import encode
 from ..model_files import model_directory
 from . import session
 
-# Behind each row of a .csv, with the line break that gpt-2-simple has there, so that a run goes on
-# with the text that it has learnt.
-ROW_END = '<|endoftext|>\n'
+# Rows of a .csv as gpt-2-simple reads them: only a comma is between columns, and a line break is
+# behind the end, so that a run goes on with the text that it has learnt.
+ROWS = {'delimiter': ',', 'end_token': '<|endoftext|>\n'}
 
 
 def encode_csv(
@@ -20,11 +21,13 @@ def encode_csv(
     header=True,
     start_token='<|startoftext|>',
     end_token='<|endoftext|>',
+    **options,
 ):
     """Write the texts of a table with one column, each between two tokens, and a line break.
 
     Args:
         header: whether the first row is the name of the column.
+        options: other flags of `gpt2 encode` for tables: encoding, quoting, column, delimiter, …
 
     Raises:
         ValueError: what cannot be read; the message names the row.
@@ -33,8 +36,9 @@ def encode_csv(
     csv_path, told = os.fspath(csv_path), tables.Told()
     if os.path.realpath(csv_path) == os.path.realpath(out_path):
         raise ValueError(f'{out_path} is the table itself; write the texts elsewhere')
-    config = dataset_config.DatasetConfig(
-        no_header=not header, start_token=start_token, end_token=end_token
+    tokens = {'start_token': start_token, 'end_token': end_token}
+    config = flags.filled(
+        dataset_config.DatasetConfig, {**ROWS, 'no_header': not header, **tokens, **options}
     )
     with whole_files.complete(out_path) as file, tqdm.tqdm(disable=True) as progress:
         for name, blocks in text_files.texts_of(csv_path, config.encoding, progress):
@@ -51,12 +55,14 @@ def encode_dataset(
     out_path='text_encoded.npz',
     model_name='124M',
     combine=50000,
+    **options,
 ):
     """Write the tokens of text, with a model's vocabulary, for finetune.
 
     Args:
         file_path: a file, a directory or a glob pattern.
         combine: shorter files, in characters, are joined.
+        options: the other flags of `gpt2 encode`: encoding, column, …
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -64,12 +70,11 @@ def encode_dataset(
         OSError: a file cannot be read or written; what had that name before is still there.
     """
     directory = session.find(model_name, model_dir, model_directory.VOCABULARY)
-    config = encode.EncodeConfig(
-        path=os.fspath(file_path),
-        out_npz=os.fspath(out_path),
-        model_name=directory,
-        models_dir=model_dir,
-        combine=combine,
-        end_token=ROW_END,
-    )
-    encode.encode(config)
+    given = {
+        'path': os.fspath(file_path),
+        'out_npz': os.fspath(out_path),
+        'model_name': directory,
+        'models_dir': model_dir,
+        'combine': combine,
+    }
+    encode.encode(flags.filled(encode.EncodeConfig, {**given, **ROWS, **options}))

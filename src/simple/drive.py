@@ -158,6 +158,8 @@ def _unpack(path, folder, into):
     try:
         with tarfile.open(path, 'r:') as tar:
             for member, place in [(each, _place(path, each, folder)) for each in tar.getmembers()]:
+                if place is None:
+                    continue
                 place = os.path.join(into, place)
                 os.makedirs(place if member.isdir() else os.path.dirname(place), exist_ok=True)
                 if member.isreg():
@@ -168,9 +170,14 @@ def _unpack(path, folder, into):
 
 
 def _place(path, member, folder):
-    """The path of a member below `folder`. Raises ValueError: it is no file or folder there."""
+    """The path of a member below `folder`, or None for a folder in which that lies.
+
+    Raises ValueError: it is no file or folder there.
+    """
     name = member.name
     place = os.path.relpath(os.path.join(os.path.sep, name), os.path.join(os.path.sep, folder))
+    if member.isdir() and not os.path.isabs(name) and {*place.split(os.path.sep)} == {os.pardir}:
+        return None  # which `tar cf checkpoint_run1.tar checkpoint` has, too
     leads_out = os.path.isabs(name) or place.split(os.path.sep)[0] == os.path.pardir
     if leads_out or not (member.isdir() or member.isreg() and place != os.path.curdir):
         name = text_files.shown(name)

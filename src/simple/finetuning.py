@@ -46,10 +46,11 @@ def finetune(
         dataset: text, tables, or what encode_dataset wrote: a file, a directory or a pattern.
         steps: how many to make; the same call makes those that are left where it was cut off.
             0 or less goes on until it is interrupted.
-        accumulate_gradients: how many batches there are in a step.
+        accumulate_gradients: how many batches there are in a step; 0 is 1.
         restore_from: latest (of the run, else the model), fresh (the model), or a path.
         multi_gpu: train on all GPUs, each with a batch of its own.
-        max_checkpoints: how many of those that this call writes stay; 0 keeps all.
+        run_name: the folder in `checkpoint_dir`; it may have folders in front.
+        max_checkpoints: how many of those that this call writes stay; 0 or None keeps all.
         overwrite: let earlier ones go, too.
         reuse: means nothing here.
         options: the other flags of `gpt2 train`: val_every, seed, encoding, …
@@ -61,6 +62,7 @@ def finetune(
         OSError: a checkpoint could not be written.
     """
     session.require(sess)
+    folders, run_name = os.path.split(os.path.normpath(run_name))
     config = flags.filled(
         train_config.TrainConfig,
         {
@@ -71,22 +73,22 @@ def finetune(
             'combine': combine,
             'batch_size': batch_size,
             'learning_rate': learning_rate,
-            'accumulate_gradients': accumulate_gradients,
+            'accumulate_gradients': accumulate_gradients or 1,
             'restore_from': os.fspath(restore_from),
             'run_name': run_name,
-            'checkpoint_dir': os.fspath(checkpoint_dir),
+            'checkpoint_dir': os.path.join(checkpoint_dir, folders).rstrip(os.path.sep),
             'sample_every': sample_every,
             'sample_length': sample_length,
             'sample_num': sample_num,
             'strategy': 'auto' if multi_gpu else 'none',
             'save_every': save_every,
             'print_every': print_every,
-            'max_checkpoints': max_checkpoints,
+            'max_checkpoints': max_checkpoints or 0,
             'keep_earlier': not overwrite,
             'memory_saving_gradients': use_memory_saving_gradients,
             'only_train_transformer_layers': only_train_transformer_layers,
             'optimizer': optimizer,
-            'end_token': datasets.ROW_END,
+            **datasets.ROWS,
             **options,
         },
     )
@@ -117,14 +119,16 @@ def _run(sess, config):
     prefix = run_directory.checkpoint_to_restore(config, _directory_of_model(config))
     made = checkpoint.counter_of(prefix) if run_directory.goes_on(config, prefix) else 0
     asked, directory = config.steps, run_directory.of(config)
-    config = dataclasses.replace(config, steps=_last_step(directory, made, asked))
+    config = dataclasses.replace(config, steps=_last_step(directory, made, asked, config.dataset))
 
     def shown(directory, first, last):  # the run begins: nothing is left that may be refused
         sess.release()
-        _write_plan(directory, asked, last)
+        plan = {'steps': asked, 'last_step': last, 'dataset': config.dataset}
+        _write_plan(directory, plan)
         return progress.shown(directory, first, last)
 
-    training.train(config, shown)
+    with session.eagerly():
+        training.train(config, shown)
     if prefix := model_directory.latest(directory):
         sess.hold(directory, prefix)
 
@@ -137,7 +141,7 @@ def _directory_of_model(config):
     return run_directory.model_dir_of(config)
 
 
-def _last_step(directory, made, steps):
+def _last_step(directory, made, steps, dataset):
     """The number of the last step of a call that asks for as many `steps` more; 0 for no end.
 
     Where the same call was cut off, it ends where that would have ended.
@@ -145,9 +149,9 @@ def _last_step(directory, made, steps):
     if not steps:
         return 0
     plan = _plan(os.path.join(directory, PLAN)) if made else {}
-    if plan.get('steps') == steps and made < plan.get('last_step', 0):
-        return plan['last_step']
-    return made + steps
+    last = plan.get('last_step')
+    same = plan == {'steps': steps, 'last_step': last, 'dataset': dataset}
+    return last if same and type(last) is int and made < last else made + steps
 
 
 def _plan(path):
@@ -156,11 +160,10 @@ def _plan(path):
             plan = json.load(file)
     except (OSError, ValueError, RecursionError):  # there is none, or a damaged one: no matter
         return {}
-    whole = isinstance(plan, dict) and all(type(number) is int for number in plan.values())
-    return plan if whole else {}
+    return plan if isinstance(plan, dict) else {}
 
 
-def _write_plan(directory, steps, last):
+def _write_plan(directory, plan):
     os.makedirs(directory, exist_ok=True)
     with whole_files.complete(os.path.join(directory, PLAN)) as file:
-        file.write(json.dumps({'steps': steps, 'last_step': last}).encode())
+        file.write(json.dumps(plan).encode())

@@ -52,7 +52,9 @@ def generate(
         top_p: above 0, in place of top_k.
         include_prefix: whether the prefix stays in front.
 
-    Raises ValueError, before a text is drawn: an option that cannot be that, or no room for a text.
+    Raises, before a text is drawn:
+        ValueError: an option that cannot be that, or no room for a text.
+        FileNotFoundError: no folder for the file.
     """
     options = {
         'length': length,
@@ -68,6 +70,7 @@ def generate(
     _tell_of_another(sess, model_name, model_dir, run_name, checkpoint_dir)
     texts = []
     with contextlib.ExitStack() as stack:
+        stack.enter_context(session.eagerly())
         file = None
         for text in _texts(sess.loaded(), prefix or None, truncate, include_prefix, options):
             texts.append(text)
@@ -84,12 +87,13 @@ def generate(
 
 
 def check(prefix, destination_path, **options):
-    """Raise ValueError where something that generate takes cannot be what it is."""
+    """Raise what generate raises where something that it takes cannot be what it is."""
     sample_config.check(**options)
     if not isinstance(prefix, str | None):
         raise ValueError(f'prefix is {prefix!r}; it must be text')
     if destination_path and not os.path.isdir(os.path.dirname(destination_path) or os.curdir):
-        raise ValueError(f'there is no folder to write {destination_path} into; make it first')
+        told = f'there is no folder to write {destination_path} into; make it first'
+        raise FileNotFoundError(told)
     if destination_path and os.path.isdir(destination_path):
         raise ValueError(f'{destination_path} is a folder; name a file in it')
     nsamples, batch_size = options['nsamples'], options['batch_size']

@@ -3,6 +3,7 @@
 Its own is a session of TensorFlow 1 with a graph, of which a process has one.
 """
 
+import contextlib
 import os
 import sys
 import weakref
@@ -56,6 +57,33 @@ class Session:
     def close(self):
         self.release()
         self.closed = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+@contextlib.contextmanager
+def eagerly():
+    """TensorFlow works as in version 2 here, also in a program that has made it work as in 1.
+
+    gpt-2-simple does that itself, and its programs do, or hold a graph of their own.
+    """
+    quiet.import_tensorflow()
+    import tensorflow as tf
+    from tensorflow.python.eager import context  # nothing public ends the work on a graph
+
+    of_version_1 = not isinstance(tf.TensorShape([1])[0], int)
+    if of_version_1:
+        tf.compat.v1.enable_v2_tensorshape()
+    try:
+        with context.eager_mode():
+            yield
+    finally:
+        if of_version_1:
+            tf.compat.v1.disable_v2_tensorshape()
 
 
 def _load(directory, prefix):
@@ -171,7 +199,8 @@ def load_gpt2(
     prefix = _prefix(directory, checkpoint)
     print('Loading pretrained model' if model_name else 'Loading checkpoint', prefix, flush=True)
     sess.hold(directory, prefix)
-    sess.loaded()
+    with eagerly():
+        sess.loaded()
 
 
 def find(model_name, model_dir, needs=model_directory.WHOLE):

@@ -105,7 +105,8 @@ def test_finetune_with_its_defaults(typed, finetuned, arguments):
         'run_name': 'run1', 'checkpoint_dir': 'checkpoint', 'model_name': '124M',
         'model_dir': 'models', 'steps': 9, 'restore_from': 'latest', 'sample_every': 1000000,
         'save_every': 100, 'print_every': 10, 'optimizer': 'adam', 'overwrite': True,
-        'multi_gpu': False,
+        'multi_gpu': False, 'encoding': 'utf-8', 'column': None, 'no_header': False,
+        'quoting': 'double',
     }  # fmt: skip
 
 

@@ -36,6 +36,21 @@ def test_a_table_is_written_as_gpt_2_simple_writes_it(table):
     assert pathlib.Path('out').read_text() == ENCODED
 
 
+def test_only_commas_are_between_columns_and_options_say_the_rest(table):
+    table.write_text('sep=;\nRoses are red | violets; are blue\nSugar\tis sweet | and; so\n')
+    datasets.encode_csv(table, header=False, start_token='', end_token='')
+    assert pathlib.Path('csv_encoded.txt').read_text() == table.read_text()
+    table.write_bytes('id;caf\xe9\n1;"Oui" dit-il\n2;Non\n'.encode('latin-1'))
+    options = {'delimiter': ';', 'encoding': 'latin-1', 'quoting': 'none', 'column': 'caf\xe9'}
+    datasets.encode_csv(table, start_token='', end_token='', **options)
+    assert pathlib.Path('csv_encoded.txt').read_text() == '"Oui" dit-il\nNon\n'
+    datasets.encode_dataset(table, model_name='tiny', **{**options, 'column': 'id'})
+    said = encoder.get_encoder('tiny').decode(np.load('text_encoded.npz')['arr_0'])
+    assert said == ''.join(f'<|startoftext|>{i}<|endoftext|>\n' for i in (1, 2))
+    with pytest.raises(ValueError, match="no option 'colum'. Did you mean column"):
+        datasets.encode_csv(table, colum='id')
+
+
 def test_what_cannot_be_read_leaves_what_was_there(table):
     pathlib.Path('csv_encoded.txt').write_text('mine')
     table.write_text('text\na row\nwith, a comma\n')

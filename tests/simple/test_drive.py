@@ -144,6 +144,13 @@ def test_a_tar_with_anything_else_is_refused_whole(mounted, member, tmp_path):
     assert after == before and os.listdir('checkpoint') == ['run1']
 
 
+def test_a_tar_made_by_hand(mounted):
+    above = [(name, tarfile.DIRTYPE, '') for name in ('.', './checkpoint', './checkpoint/run1')]
+    tar_of(mounted / 'checkpoint_run1.tar', *above, GOOD)
+    drive.copy_checkpoint_from_gdrive()
+    assert pathlib.Path('checkpoint/run1/counter').read_bytes() == GOOD[2]
+
+
 def test_a_damaged_tar_is_told_and_the_run_stays(mounted, tmp_path):
     tar_of(mounted / 'checkpoint_run1.tar', (GOOD[0], GOOD[1], b'9' * 10**5))
     whole = (mounted / 'checkpoint_run1.tar').read_bytes()

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from src.simple import datasets, finetuning, session
+from src.simple import finetuning, session
 from src.training import training
 
 PLAN = pathlib.Path('checkpoint/run1/gpt_2_simple.json')
@@ -25,8 +25,8 @@ def runs(place, monkeypatch):
     return configs
 
 
-def asked(runs, **options):
-    finetuning.finetune(session.start_tf_sess(), 'text', model_name='tiny', **options)
+def asked(runs, dataset='text', **options):
+    finetuning.finetune(session.start_tf_sess(), dataset, model_name='tiny', **options)
     return runs[-1]
 
 
@@ -36,7 +36,8 @@ def test_its_defaults(runs):
     assert config.max_checkpoints == config.print_every == config.batch_size == 1
     assert (config.steps, config.save_every, config.sample_every) == (0, 1000, 100)
     assert config.keep_earlier and config.strategy == 'none' and config.optimizer == 'adam'
-    assert config.seq_length == 1024 and config.end_token == datasets.ROW_END
+    assert config.seq_length == 1024
+    assert (config.delimiter, config.end_token) == (',', '<|endoftext|>\n')
 
 
 def test_what_is_passed_on(runs):
@@ -83,7 +84,20 @@ def test_a_call_that_was_cut_off_makes_the_steps_that_are_left(runs):
     assert asked(runs, steps=10).steps == 20
     assert asked(runs, steps=3).steps == 18  # another call
     assert asked(runs, steps=10, restore_from='fresh').steps == 10
-    assert json.loads(PLAN.read_text()) == {'steps': 10, 'last_step': 10}
+    assert json.loads(PLAN.read_text()) == {'steps': 10, 'last_step': 10, 'dataset': 'text'}
+    made(4)
+    pathlib.Path('other').write_bytes(pathlib.Path('text').read_bytes())
+    assert asked(runs, dataset='other', steps=10).steps == 14  # another call, too
+
+
+def test_values_that_turn_something_off_there(runs):
+    config = asked(runs, max_checkpoints=None, accumulate_gradients=0)
+    assert config.max_checkpoints == 0 and config.accumulate_gradients == 1
+
+
+def test_a_run_in_a_folder_of_runs(runs):
+    config = asked(runs, run_name='poems/short')
+    assert config.checkpoint_dir == 'checkpoint/poems' and config.run_name == 'short'
 
 
 @pytest.mark.parametrize('plan', [None, '', '[]', '{"steps": 10, "last_step": "x"}', '[' * 10**5])
@@ -103,7 +117,7 @@ def test_a_run_of_gpt_2_simple_or_a_damaged_plan(runs, plan):
         ({'optimizer': 'adagrad'}, "--optimizer is 'adagrad'; it must be one of adam"),
         ({'step': 3}, "there is no option 'step'. Did you mean steps"),
         ({'restore_from': 'none'}, '--restore_from none: no checkpoint is there'),
-        ({'run_name': '../run1'}, '--run_name is '),
+        ({'run_name': 'run1/..'}, '--run_name is '),
     ],
 )
 def test_mistakes_are_told_before_anything_begins(runs, options, complaint):

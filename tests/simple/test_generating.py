@@ -112,7 +112,6 @@ def test_top_p_overrides_top_k_and_the_temperature_is_070(tiny_session, monkeypa
         ({'top_p': 2}, 'top_p is 2; it must be a number, 0 to 1'),
         ({'prefix': ['All']}, r"prefix is \['All'\]; it must be text"),
         ({'prefix': 'All é'}, "The vocabulary has no token 'é'"),
-        ({'destination_path': 'no/texts.txt'}, 'there is no folder to write no/texts.txt into'),
         ({'destination_path': os.curdir}, r'\. is a folder; name a file in it'),
     ],
 )
@@ -123,6 +122,11 @@ def test_mistakes_are_told_in_one_line(tiny_session, options, complaint, tmp_pat
         generating.generate(tiny_session, **{'destination_path': 'texts.txt', **options})
     assert '\n' not in str(error.value)
     assert pathlib.Path('texts.txt').read_text() == 'mine'
+
+
+def test_a_file_in_no_folder(tiny_session):
+    with pytest.raises(FileNotFoundError, match='^there is no folder to write no/texts.txt into'):
+        generating.generate_to_file(tiny_session, destination_path='no/texts.txt')
 
 
 def test_programs_that_expect_an_assertion_go_on(tiny_session):

@@ -1,12 +1,15 @@
 """Sessions: handles of models, several at once, one after the other."""
 
 import gc
+import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from src import model
 from src.model_files import checkpoint
@@ -141,3 +144,31 @@ def test_what_tensorflow_1_had_is_there_for_programs_that_import_it(monkeypatch)
 def test_gpus_have_the_names_that_tensorflow_1_gave_them(monkeypatch):
     monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: [kind, kind])
     assert session.get_available_gpus() == ['/device:GPU:0', '/device:GPU:1']
+
+
+VERSION_1 = """
+import sys
+import tensorflow.compat.v1 as tf
+{how}
+import gpt_2_simple as gpt2
+with tf.Graph().as_default(), gpt2.start_tf_sess() as sess:
+    gpt2.load_gpt2(sess, model_name='tiny')
+    texts = gpt2.generate(sess, length=3, prefix='All', return_as_list=True)
+    gpt2.finetune(sess, 'text', steps=1, model_name='tiny', sample_every=0, seed=1)
+    assert not tf.executing_eagerly() and texts[0].startswith('All') and sess.directory
+    assert tf.TensorShape([1])[0].__class__.__name__ == {dimension!r}
+assert sess.closed
+"""
+
+
+@pytest.mark.parametrize(
+    'how, dimension',
+    [('tf.disable_eager_execution()', 'int'), ('tf.disable_v2_behavior()', 'Dimension')],
+)
+def test_programs_that_have_chosen_tensorflow_1(place, how, dimension):
+    program = VERSION_1.format(how=how, dimension=dimension)
+    done = subprocess.run(
+        [sys.executable, '-c', program], env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
