@@ -170,6 +170,7 @@ def test_values_are_what_they_look_like(monkeypatch, arguments, expected):
     'arguments, complaint',
     [
         (['--k', '3'], 'There is no flag --k; it is called --length here. Known are --name, '),
+        (['--pre', 'a'], 'There is no flag --pre. Did you mean --prefix? Known are --name, '),
         (['--steam'], 'There is no flag --steam. Did you mean --stream? Known are --name, '),
         (['--prefix', 'The', 'secret', 'of'], 'needs quotes, --prefix "The secret …"'),
         (['--prefix', '--stream'], 'begins with dashes: --prefix=--stream'),
