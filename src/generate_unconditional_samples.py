@@ -87,7 +87,7 @@ def sample_model(
     if out and not os.path.isdir(os.path.dirname(out) or os.curdir):
         raise ValueError(f'there is no folder to write {out} into; make it first')
     prompts = prefixes(prefix, prefix_file)
-    from .sampling import generation  # here, so that what cannot be is refused at once
+    from .sampling import generation, token_logprobs  # here: what cannot be is refused at once
 
     options['config'] = config
     if engine == 'auto' and (logprobs or config.num_beams):
@@ -96,12 +96,12 @@ def sample_model(
     if stream:
         show(generation.streams(loaded, prompts[0], **options))
         return
+    if logprobs:
+        token_logprobs.require_possible(loaded, prompts, length)
     samples = generation.samples(loaded, prompts, batch_size=batch_size, **options)
     if not out:
         show([sample.text] for sample in samples)
         return
-    if logprobs:
-        from .sampling import token_logprobs
     with new_file(out) as file:
         for sample in samples:
             if logprobs:

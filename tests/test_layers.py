@@ -58,10 +58,10 @@ FILES = sorted(path for path in SRC.rglob('*.py') if path.stem != '__init__')
 WITHOUT_TENSORFLOW = """
     command_line data encoder load_dataset encoding model_files.model_directory model_files.download
     sampling.sample_config sampling.litert sampling.litert_slots sampling.sample_numpy
-    sampling.backends sampling.generation evaluation.cloze evaluation.suffix_automaton
-    evaluation.check_overlap evaluation.evaluate training.train_config training.train
-    exporting.export converting.convert converting.hub converting.download_model
-    inside.attention_view serving.scheduler serving.app serving.serve
+    sampling.backends sampling.generation sampling.token_logprobs evaluation.cloze
+    evaluation.suffix_automaton evaluation.check_overlap evaluation.evaluate
+    training.train_config training.train exporting.export converting.convert converting.hub
+    converting.download_model inside.attention_view serving.scheduler serving.app serving.serve
     simple interactive_conditional_samples generate_unconditional_samples __main__
 """.split()
 

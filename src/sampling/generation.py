@@ -100,8 +100,8 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
     """
     sample_config.check(length=length, **options)
     enc, prompts = loaded.encoder, prompt if isinstance(prompt, list) else [prompt]
-    contexts = [_context(enc, prompt) for prompt in prompts]
-    lengths = [_length(loaded.lm, *each, length) for each in zip(prompts, contexts, strict=True)]
+    contexts = [context_of(enc, prompt) for prompt in prompts]
+    lengths = [length_of(loaded.lm, *each, length) for each in zip(prompts, contexts, strict=True)]
     stops = config.stops()
     if config.num_beams:
         backends.require_tensorflow(loaded.lm, 'num_beams')
@@ -140,8 +140,8 @@ def stream(loaded, prompt=None, *, length=None, config=PLAIN, number=0, seed=Non
     sample_config.check(length=length, seed=seed, **options)
     if config.num_beams:
         raise ValueError('What num_beams finds is known at its end alone; leave out stream')
-    context = _context(loaded.encoder, prompt)
-    length = _length(loaded.lm, prompt, context, length)
+    context = context_of(loaded.encoder, prompt)
+    length = length_of(loaded.lm, prompt, context, length)
     rows = backends.rows(
         loaded.lm,
         [context],
@@ -180,7 +180,7 @@ def streams(loaded, prompt=None, *, nsamples=1, **options):
 
 def logits_after(loaded, prompt=None):
     """The logits of the token after a prompt, or the end of one that is too long, [vocab]."""
-    lm, ids = loaded.lm, _context(loaded.encoder, prompt)[-loaded.lm.hparams.n_ctx :]
+    lm, ids = loaded.lm, context_of(loaded.encoder, prompt)[-loaded.lm.hparams.n_ctx :]
     if isinstance(lm, backends.litert.LiteRT):
         return lm.start(ids)
     return lm(np.array([ids], np.int32))['logits'][0, -1].numpy()
@@ -193,14 +193,14 @@ def end_of_text(enc):
     return enc.encoder[encoder.END_OF_TEXT]
 
 
-def _context(enc, prompt):
+def context_of(enc, prompt):  # -> a list of ids
     ids = [end_of_text(enc)] if prompt is None else sample_config.ids_of(enc, prompt)
     if not ids:
         raise ValueError('The prompt is empty; a text begins from at least one character')
     return ids
 
 
-def _length(lm, prompt, context, length):
+def length_of(lm, prompt, context, length):  # -> how many tokens are drawn
     n_ctx = lm.hparams.n_ctx
     if length is None:
         default = n_ctx if prompt is None else n_ctx // 2

@@ -1,9 +1,29 @@
 """What the model thought of each token of a sample."""
 
 import numpy as np
-import tensorflow as tf
 
-from . import backends
+from . import backends, generation
+
+
+def require_possible(loaded, prompts, length):
+    """Raise ValueError, before anything is drawn, where `of_sample` would in the end.
+
+    Args:
+        length: as in generation.samples.
+    """
+    backends.require_tensorflow(loaded.lm, 'logprobs')
+    for prompt in prompts:
+        context = generation.context_of(loaded.encoder, prompt)
+        drawn = generation.length_of(loaded.lm, prompt, context, length)
+        _require_in_window(loaded.lm.hparams.n_ctx, len(context) + drawn)
+
+
+def _require_in_window(n_ctx, tokens):
+    if tokens > n_ctx + 1:  # of the last one nothing is asked
+        raise ValueError(
+            f'logprobs are for texts that fit into the window of {n_ctx} tokens; this has '
+            f'{tokens}. Give a smaller --length, or a shorter prompt'
+        )
 
 
 def of_sample(loaded, sample, top):
@@ -19,18 +39,15 @@ def of_sample(loaded, sample, top):
     Raises ValueError: the sample is longer than the model's window, or the model is LiteRT's.
     """
     backends.require_tensorflow(loaded.lm, 'logprobs')
-    n_ctx, decode = loaded.lm.hparams.n_ctx, loaded.encoder.decode
+    import tensorflow as tf  # here: it is loaded with the model, and need not be to refuse LiteRT's
+
     tokens = [*sample.context, *sample.ids]
-    if len(tokens) > n_ctx + 1:
-        raise ValueError(
-            f'logprobs are for texts that fit into the window of {n_ctx} tokens; this has '
-            f'{len(tokens)}. Give a smaller --length'
-        )
+    _require_in_window(loaded.lm.hparams.n_ctx, len(tokens))
     logits = loaded.lm(tf.constant([tokens[:-1]], tf.int32))['logits'][0]  # [tokens - 1, vocab]
     logs = tf.nn.log_softmax(logits[len(sample.context) - 1 :]).numpy()  # [ids, vocab]
 
     def entry(row, token):
-        text = decode([int(token)])
+        text = loaded.encoder.decode([int(token)])
         return {'id': int(token), 'text': text, 'logprob': round(float(row[token]), 6)}
 
     best = np.argsort(-logs, axis=-1, kind='stable')[:, :top]

@@ -10,11 +10,18 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-from src import model
+from src import generate_unconditional_samples, model
 from src.exporting import export
 from src.model_files import checkpoint
 from src.model_files.model_directory import ARCHITECTURE as FILES
-from src.sampling import backends, generation, litert, sample_config, token_logprobs
+from src.sampling import (
+    backends,
+    generation,
+    litert,
+    sample_config,
+    sample_numpy,
+    token_logprobs,
+)
 
 
 @pytest.fixture
@@ -147,13 +154,18 @@ def test_what_cannot_be_had_says_what_can(directory, options, complaint):
         generation.load(str(directory), **options)
 
 
-def test_what_litert_cannot_do_is_named(directory):
+def test_what_litert_cannot_do_is_named(directory, monkeypatch):
     loaded = generation.load(str(directory), engine='litert')
     with pytest.raises(ValueError, match='num_beams is for the engine tensorflow'):
         texts('litert', directory, config=sample_config.SampleConfig(num_beams=2))
     (one,) = generation.samples(loaded, 'Good', length=2)
     with pytest.raises(ValueError, match='logprobs is for the engine tensorflow'):
         token_logprobs.of_sample(loaded, one, 2)
+    monkeypatch.setattr(sample_numpy.Rows, 'grow', None)  # it is refused before anything is drawn
+    with pytest.raises(ValueError, match='logprobs is for the engine tensorflow'):
+        generate_unconditional_samples.sample_model(
+            str(directory), engine='litert', nsamples=1, out=str(directory / 'new'), logprobs=2
+        )
 
 
 @pytest.mark.parametrize('dtype, error', [('bfloat16', 3e-2), ('float16', 3e-3)])

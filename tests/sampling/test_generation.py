@@ -1,5 +1,6 @@
 import gc
 import json
+import os
 import pathlib
 import weakref
 
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 from conftest import traced
 
-from src import model, sample
+from src import generate_unconditional_samples, model, sample
 from src.data import processes
 from src.sampling import generation, sample_config, sample_numpy, token_logprobs
 
@@ -243,6 +244,18 @@ def test_logprobs_are_the_models(loaded):
     assert total < 0
     with pytest.raises(ValueError, match='fit into the window of 32 tokens; this has 54'):
         token_logprobs.of_sample(loaded, generation.Sample('a', [1] * 4, [1] * 50, ''), 1)
+
+
+@pytest.mark.parametrize('options, tokens', [({'length': 33}, 34), ({'prefix': 'x' * 40}, 41)])
+def test_logprobs_of_texts_longer_than_the_window_are_refused_at_once(
+    models_dir, monkeypatch, options, tokens
+):
+    monkeypatch.setattr(sample.Rows, 'grow', None)
+    with pytest.raises(ValueError, match=f'window of 32 tokens; this has {tokens}. Give a smaller'):
+        generate_unconditional_samples.sample_model(
+            str(models_dir / 'tiny'), nsamples=1, out=str(models_dir / 'new'), logprobs=1, **options
+        )
+    assert not os.path.exists(models_dir / 'new')
 
 
 def test_beams_come_best_first_and_one_is_the_greedy_text(loaded):
