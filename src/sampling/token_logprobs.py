@@ -1,7 +1,5 @@
 """What the model thought of each token of a sample."""
 
-import numpy as np
-
 from . import backends, generation
 
 
@@ -26,6 +24,7 @@ def _require_in_window(n_ctx, tokens):
         )
 
 
+@backends.enough_memory()
 def of_sample(loaded, sample, top):
     """The log-probability of each token, and the `top` likeliest in its place.
 
@@ -44,14 +43,16 @@ def of_sample(loaded, sample, top):
     tokens = [*sample.context, *sample.ids]
     _require_in_window(loaded.lm.hparams.n_ctx, len(tokens))
     logits = loaded.lm(tf.constant([tokens[:-1]], tf.int32))['logits'][0]  # [tokens - 1, vocab]
-    logs = tf.nn.log_softmax(logits[len(sample.context) - 1 :]).numpy()  # [ids, vocab]
+    logs = tf.nn.log_softmax(logits[len(sample.context) - 1 :])  # [ids, vocab]
+    of_ids = tf.gather(logs, sample.ids, batch_dims=1).numpy()  # [ids]
+    highest, best = tf.math.top_k(logs, min(top, logs.shape[-1]))  # [ids, top], the lower id first
 
-    def entry(row, token):
+    def entry(token, log):
         text = loaded.encoder.decode([int(token)])
-        return {'id': int(token), 'text': text, 'logprob': round(float(row[token]), 6)}
+        return {'id': int(token), 'text': text, 'logprob': round(float(log), 6)}
 
-    best = np.argsort(-logs, axis=-1, kind='stable')[:, :top]
+    places = zip(sample.ids, of_ids, best.numpy(), highest.numpy(), strict=True)
     return [
-        {**entry(row, token), 'top': [entry(row, other) for other in others]}
-        for row, token, others in zip(logs, sample.ids, best, strict=True)
+        {**entry(token, log), 'top': list(map(entry, others, theirs))}
+        for token, log, others, theirs in places
     ]

@@ -246,6 +246,36 @@ def test_logprobs_are_the_models(loaded):
         token_logprobs.of_sample(loaded, generation.Sample('a', [1] * 4, [1] * 50, ''), 1)
 
 
+class Thinking:
+    """As a model that thinks the same of each token."""
+
+    hparams = model.HParams(50, n_ctx=32, n_embd=1, n_head=1, n_layer=1)
+
+    def __init__(self, logits):
+        self.logits = np.array(logits, np.float32)
+
+    def __call__(self, tokens):
+        return {'logits': tf.broadcast_to(self.logits, [*tokens.shape, len(self.logits)])}
+
+
+@pytest.mark.parametrize('top, expected', [(2, [3, 0]), (4, [3, 0, 1, 2]), (9, [3, 0, 1, 2, 4])])
+def test_of_what_is_as_likely_the_lower_id_comes_first(small, top, expected):
+    gpt2 = generation.Loaded(Thinking([1, 1, 1, 2, 0]), small)
+    for entry in token_logprobs.of_sample(gpt2, generation.Sample('a', [1], [4, 1], ''), top):
+        assert [each['id'] for each in entry['top']] == expected
+
+
+def test_logprobs_that_memory_has_no_room_for_say_what_to_lower(small, monkeypatch):
+    def fails(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, 'x')
+
+    monkeypatch.setattr(Thinking, '__call__', fails)
+    with pytest.raises(ValueError, match='^The memory is not enough for this; lower --batch_size'):
+        token_logprobs.of_sample(
+            generation.Loaded(Thinking([1]), small), generation.Sample('a', [0], [0], ''), 1
+        )
+
+
 @pytest.mark.parametrize('options, tokens', [({'length': 33}, 34), ({'prefix': 'x' * 40}, 41)])
 def test_logprobs_of_texts_longer_than_the_window_are_refused_at_once(
     models_dir, monkeypatch, options, tokens
