@@ -27,15 +27,21 @@ from . import (
 SKIPS = 5  # steps in a row whose loss is not a number, before a run ends
 
 
-def window_of(sampler, config):
-    """How many tokens to train on at once; says so where the text is shorter than it should be."""
+def window_of(sampler, config, purpose):
+    """How many tokens to read at once; says so where the text is shorter than it should be.
+
+    Args:
+        purpose: what the text is for, 'training' or 'validation'.
+    """
     if sampler.longest >= config.seq_length:
         return config.seq_length
     if sampler.longest < 2:
-        raise ValueError('The dataset has no two tokens in a row; there is nothing to predict')
+        raise ValueError(
+            f'The {purpose} text has no two tokens in a row; there is nothing to predict'
+        )
     print(
-        f'The longest text has {sampler.longest} tokens; training on windows of as many '
-        f'instead of {config.seq_length}',
+        f'The longest {purpose} text has {sampler.longest} tokens; {purpose} windows have as '
+        f'many instead of {config.seq_length}',
         file=sys.stderr,
     )
     return sampler.longest
@@ -64,12 +70,15 @@ class Run:
         self.encoder = initial.encoder
         self.saver = saving.Saver(config, state, initial.files())
         self.chunks = dataset.chunks
-        self.window = window_of(state.sampler, config)
+        self.window = window_of(state.sampler, config, 'training')
         self.has_learnt = False  # as much as it can, by --patience
         self.train_step = train_step.compiled(state, config, self.window, devices, self.states[1:])
         if config.val_every:
             sampler = load_dataset.Sampler(dataset.val_chunks, seed=1)
-            window = window_of(sampler, config)
+            window = self.window
+            # With --pack, windows to train on may be longer than any text.
+            if dataset.val_chunks is not dataset.chunks or config.pack:
+                window = window_of(sampler, config, 'validation')
             self.validation = validation.Validation(state.lm, config, sampler, window, state.end)
 
     def resume(self, prefix):

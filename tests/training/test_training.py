@@ -319,9 +319,8 @@ def test_the_end_of_texts_is_one_token(place):
 def test_a_text_shorter_than_a_window_is_used_as_it_is(place, capsys):
     pathlib.Path('text').write_text('Short.')
     train(steps=1)
-    assert 'The longest text has 7 tokens; training on windows of as many instead of 16' in (
-        capsys.readouterr().err
-    )
+    err = capsys.readouterr().err
+    assert 'longest training text has 7 tokens; training windows have as many instead of 16' in err
 
 
 def test_a_window_is_never_longer_than_the_models(place, capsys):
@@ -353,7 +352,8 @@ def test_deep_models_save_memory_by_themselves(capsys):
         ({'sample_length': 33}, "Can't get samples longer than window size: 32"),
         ({'encoding': 'klingon'}, "There is no encoding 'klingon'"),
         ({'val_every': 1, 'val_dataset': 'none'}, 'There is no text at none'),
-        ({'dataset': 'one', 'pack': True}, 'no two tokens in a row'),
+        ({'dataset': 'one', 'pack': True}, 'The training text has no two tokens in a row'),
+        ({'val_every': 1, 'val_dataset': 'one.npz'}, 'The validation text has no two tokens in a'),
     ],
 )
 def test_mistakes_are_told_and_change_nothing(trained, flags, complaint):

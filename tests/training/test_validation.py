@@ -90,6 +90,30 @@ def test_what_is_held_out_is_not_trained_on(place, capsys):
     assert list(scalars('val_loss')) == [1, 2, 3] and before.items() <= scalars('val_loss').items()
 
 
+def test_of_a_short_text_to_validate_on_the_windows_are_named(place, capsys):
+    pathlib.Path('short').write_text('Short.')
+    train(steps=1, val_every=1, val_dataset='short')
+    err = capsys.readouterr().err
+    assert 'longest validation text has 7 tokens; validation windows have as many instead' in err
+    assert 'training text' not in err
+
+
+def test_what_is_trained_on_and_validated_on_is_called_short_once(place, capsys):
+    pathlib.Path('text').write_text('Short.')
+    train(steps=1, val_every=1)
+    err = capsys.readouterr().err
+    assert err.count('The longest') == 1 and 'The longest training text has 7 tokens' in err
+
+
+def test_packed_windows_may_be_longer_than_those_of_validation(place, capsys):
+    pathlib.Path('folder').mkdir()
+    for number in range(4):
+        pathlib.Path(f'folder/{number}').write_text('Short.')
+    train(dataset='folder', steps=1, combine=0, pack=True, val_every=1)
+    err = capsys.readouterr().err
+    assert err.count('The longest') == 1 and 'The longest validation text has 6 tokens' in err
+
+
 def test_characters_are_cut_where_others_cut_them(place):
     text = (ROOT / 'demo' / 'shakespeare.txt').read_text('utf-8')[:60000]
     pathlib.Path('text').write_text(text, encoding='utf-8')
