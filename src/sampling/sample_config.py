@@ -77,7 +77,8 @@ class SampleConfig:
         """All texts that end a sample, a list. Outside of JSON too, \\n is a line break."""
         stop = self.stop
         if stop.startswith('['):
-            stop = _json('stop', stop)
+            advice = 'a text that begins with [ is typed in a list: \'["[END]"]\''
+            stop = _json('stop', stop, advice)
             if not all(isinstance(text, str) for text in stop):
                 raise ValueError(f'stop is {self.stop}; a JSON list of texts has them in quotes')
         else:
@@ -86,14 +87,15 @@ class SampleConfig:
 
     def biases(self):
         """{text: number}."""
-        biases = _json('logit_bias', self.logit_bias) if self.logit_bias else {}
+        like = 'it must be like \'{" the": -2}\''
+        biases = _json('logit_bias', self.logit_bias, like) if self.logit_bias else {}
         numbers = isinstance(biases, dict) and all(
             _is(float, bias) and abs(bias) <= LARGEST_BIAS for bias in biases.values()
         )
         if not numbers:
             raise ValueError(
-                f'logit_bias is {self.logit_bias[:SHOWN]}; it must be like \'{{" the": -2}}\', '
-                f'with numbers of {-LARGEST_BIAS:g} to {LARGEST_BIAS:g}'
+                f'logit_bias is {self.logit_bias[:SHOWN]}; {like}, with numbers '
+                f'of {-LARGEST_BIAS:g} to {LARGEST_BIAS:g}'
             )
         return biases
 
@@ -170,11 +172,13 @@ def _typed(text):
     return text.replace('\\n', '\n').replace('\\t', '\t')
 
 
-def _json(name, text):
+def _json(name, text, advice):
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f'{name} is {text[:SHOWN]}, which is not JSON: {error}') from None
+        raise ValueError(
+            f'{name} is {text[:SHOWN]}, which is not JSON: {error}; {advice}'
+        ) from None
 
 
 PLAIN = SampleConfig()

@@ -59,6 +59,8 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path):
         ({'logit_bias': '[' * 100_000}, 'which is not JSON'),
         ({'logit_bias': '{"a":' * 100_000}, 'which is not JSON'),
         ({'stop': '[' * 100_000}, 'which is not JSON'),
+        ({'stop': '[END]'}, 'a text that begins with [ is typed in a list: \'["[END]"]\''),
+        ({'logit_bias': 'the: 2'}, '(char 0); it must be like \'{" the": -2}\''),
         ({'num_beams': 10**6}, 'num_beams is 1000000; it must be 1000 or less'),
         ({'include_prefix': 'no'}, "--include_prefix is 'no'; it must be True or False"),
     ],
