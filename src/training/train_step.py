@@ -203,7 +203,8 @@ def compiled(state, config, window, devices=distribution.ONE, copies=()):
     Its arguments are batches, [accumulate_gradients, replicas * batch, window] int32, and a
     learning rate. The loss is the mean over all tokens of all batches that are to be learnt, see
     windows. It changes the weights, the optimizer and the count of updates; none of them where the
-    loss or the gradient is not finite.
+    loss or the gradient is not finite, except where layers are updated at once: those above the
+    first gradient that is not finite have changed then, see TrainState.update_at_once.
 
     Args:
         copies: the same as `state` on the other devices of this process.

@@ -288,6 +288,16 @@ def test_a_gradient_that_is_no_number_changes_nothing(two_layers, optimizer):
     assert int(state.updates) == 1
 
 
+def test_updated_at_once_what_is_above_a_gradient_that_is_no_number_has_changed(two_layers):
+    state, _ = start(two_layers, optimizer='sgd', memory_saving_gradients=True)
+    names = [f'model/h{layer}/ln_1/b' for layer in (1, 0)]
+    parts = [{name: tf.fill([24], bad)} for name, bad in zip(names, (1.0, np.nan), strict=True)]
+    before = [state.trained[name].numpy().copy() for name in names]
+    assert np.isnan(state.update_at_once(tf.constant(1.0), parts, 0.1))
+    changed = [np.any(state.trained[n] != b) for n, b in zip(names, before, strict=True)]
+    assert changed == [True, False] and int(state.updates) == 0
+
+
 @pytest.mark.parametrize('optimizer', ['adamw', 'muon', 'adafactor'])
 def test_other_optimizers_learn(two_layers, optimizer):
     _, step = start(two_layers, 16, optimizer=optimizer, batch_size=4)
