@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import sample
+from . import sample_config
 
 
 class Beam(typing.NamedTuple):
@@ -38,7 +39,9 @@ def beam_search(lm, context, *, length, num_beams, end=None):
     Raises ValueError: the last token would stand beyond the model's n_ctx; no context; a length or
     num_beams below 1; logits that are NaN.
     """
-    _check(context, length, num_beams, lm.hparams.n_ctx)
+    if length < 1 or num_beams < 1:
+        raise ValueError(f'length is {length}, num_beams {num_beams}; they must be 1 or more')
+    sample_config.require_in_window(len(context), length, lm.hparams.n_ctx)
     end = -1 if end is None else end  # no token's id
     past = _prompt(lm, context[:-1], num_beams)
     last = np.full([num_beams], context[-1], np.int32)
@@ -64,19 +67,6 @@ def beam_search(lm, context, *, length, num_beams, end=None):
             break
     pairs = zip(tokens.tolist(), scores.tolist(), strict=True)
     return [Beam(_until(end, ids), score) for ids, score in pairs if score > -np.inf]
-
-
-def _check(context, length, num_beams, n_ctx):
-    sequence = len(context)
-    if not sequence:
-        raise ValueError('There is no context to continue; begin with the id of <|endoftext|>')
-    if length < 1 or num_beams < 1:
-        raise ValueError(f'length is {length}, num_beams {num_beams}; they must be 1 or more')
-    if sequence + length > n_ctx + 1:
-        raise ValueError(
-            f'{sequence} tokens of context and a length of {length} do not fit into the window of '
-            f'{n_ctx}: the length can be at most {n_ctx + 1 - sequence}'
-        )
 
 
 def best(scores, steps, ids):

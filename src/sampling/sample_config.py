@@ -239,6 +239,19 @@ def check(**options):
             raise ValueError(f'{name} is {value}; it must be {MOST[name]} or less')
 
 
+def require_in_window(sequence, length, n_ctx):
+    """Raise ValueError where nothing is to be continued, or the window has no room for so much."""
+    if not sequence:
+        raise ValueError('There is no context to continue; begin with the id of <|endoftext|>')
+    room = n_ctx + 1 - sequence
+    if length > room:
+        allowed = f'the length can be at most {room}' if room > 0 else 'give a shorter context'
+        raise ValueError(
+            f'{sequence} tokens of context and a length of {length} do not fit into the window of '
+            f'{n_ctx}: {allowed}'
+        )
+
+
 def models_dir_in_place_of_top_p(top_p, models_dir):
     """(top_p, models_dir) as they are meant.
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import sample
-from . import sample_numpy
+from . import sample_config, sample_numpy
 
 
 class Sampled(typing.NamedTuple):
@@ -206,12 +206,6 @@ def _check(hparams, draft, sequence, length, draft_tokens):
             f'The draft has {draft.n_vocab} tokens and the model {hparams.n_vocab}; '
             'they must share one vocabulary'
         )
-    if not sequence:
-        raise ValueError('There is no context to continue; begin with the id of <|endoftext|>')
     if length < 1 or draft_tokens < 1:
         raise ValueError(f'length is {length}, draft_tokens {draft_tokens}; they must be 1 or more')
-    if sequence + length > hparams.n_ctx + 1:
-        raise ValueError(
-            f'{sequence} tokens of context and a length of {length} do not fit into the window of '
-            f'{hparams.n_ctx}: the length can be at most {hparams.n_ctx + 1 - sequence}'
-        )
+    sample_config.require_in_window(sequence, length, hparams.n_ctx)

@@ -259,6 +259,8 @@ def test_windows_are_invisible_and_few():
 def test_what_goes_beyond_the_window_is_refused(large, other):
     with pytest.raises(ValueError, match='length can be at most 32'):
         speculative.sample_sequence(lm=large, draft=other, context=[1], length=33)
+    with pytest.raises(ValueError, match='window of 32: give a shorter context'):
+        speculative.sample_sequence(lm=large, draft=other, context=[1] * 40, length=1)
 
 
 def test_what_makes_no_sense_is_refused(large):
