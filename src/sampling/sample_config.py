@@ -106,6 +106,7 @@ class SampleConfig:
             bias[_biased(enc, text, n_vocab)] += number
         if self.suppress_endoftext and encoder.END_OF_TEXT in enc.encoder:
             bias[enc.encoder[encoder.END_OF_TEXT]] = -np.inf
+        bias[without_token(enc, n_vocab)] = -np.inf
         banned = []
         if self.bad_words_file:
             words = filter(None, map(str.strip, read_text(self.bad_words_file).split('\n')))
@@ -146,6 +147,11 @@ def ids_of(enc, text):
     if encoder.END_OF_TEXT in text:
         return enc.encode_to_numpy(text).tolist()
     return enc.encode(text)
+
+
+def without_token(enc, n_vocab):
+    """The ids that a model may say and its vocabulary cannot write, a list."""
+    return [i for i in range(n_vocab) if i not in enc.decoder] if len(enc.decoder) < n_vocab else []
 
 
 def _biased(enc, text, n_vocab):

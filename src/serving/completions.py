@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from .. import encoder
+from ..sampling import sample_config
 from . import fields, prompts
 from .refused import Refused
 
@@ -195,8 +196,7 @@ def bias_of(logit_bias, enc, n_vocab):
                 'invalid_value',
             )
         bias[int(key)] = fields.number({'logit_bias': value}, 'logit_bias', -100, 100) or 0
-    if len(enc.decoder) < n_vocab:
-        bias[[i for i in range(n_vocab) if i not in enc.decoder]] = -np.inf
+    bias[sample_config.without_token(enc, n_vocab)] = -np.inf
     return bias if bias.any() else None
 
 

@@ -61,6 +61,19 @@ def test_both_engines_say_the_same(directory, options):
     assert len(by_tensorflow) == 3 * options.get('nsamples', 1)
 
 
+def test_neither_says_an_id_that_the_vocabulary_has_not(directory):
+    both = []
+    for engine in backends.ENGINES[1:]:
+        loaded, options = generation.load(str(directory), engine=engine), {'length': 30, 'seed': 1}
+        (plain,) = generation.samples(loaded, 'Good', **options)
+        for unknown in plain.ids[:5]:
+            loaded.encoder.decoder.pop(unknown, None)
+        (said,) = generation.samples(loaded, 'Good', **options)
+        assert not {*plain.ids[:5]} & {*said.ids}
+        both.append([said.text, ''.join(generation.stream(loaded, 'Good', **options))])
+    assert both[0] == both[1] == [both[0][0]] * 2
+
+
 def test_both_leave_out_the_same_words(directory, tmp_path):
     plain = texts('tensorflow', directory, seed=1, length=20)[0]
     words = sorted(set(plain.split()))[:5] + [plain[3]]

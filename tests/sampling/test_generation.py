@@ -105,7 +105,7 @@ def test_the_length_that_nobody_gave(loaded, prompt, tokens):
     lengths = []
 
     class Counting:
-        encoder = loaded.encoder.encoder
+        encoder, decoder = loaded.encoder.encoder, loaded.encoder.decoder
 
         def encode(self, text):
             return loaded.encoder.encode(text)

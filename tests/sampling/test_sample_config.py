@@ -33,6 +33,12 @@ def test_endoftext_is_the_token_and_a_number_is_the_id(small):
         SampleConfig(logit_bias={'1024': 1}).controls(small, 1024)
 
 
+def test_what_the_vocabulary_cannot_write_is_not_said(small):
+    assert SampleConfig().controls(small, 1024) is None
+    bias = SampleConfig().controls(small, 1026).bias
+    np.testing.assert_array_equal(bias, [*[0] * 1024, -np.inf, -np.inf])
+
+
 @pytest.mark.parametrize('mark', ['', '\ufeff'])
 def test_a_byte_order_mark_is_no_part_of_a_word(small, tmp_path, mark):
     path = tmp_path / 'words'
