@@ -208,17 +208,18 @@ def length_of(lm, prompt, context, length):  # -> how many tokens are drawn
     return length
 
 
-def generate_tokens(lm, context, *, length, **options):
+def generate_tokens(lm, context, *, length, controls=None, **options):
     """Arrays [sequence + length]: the context, a list of ids, each time continued anew.
 
     Args:
+        controls: what changes the logits, as SampleConfig.controls gives it.
         options: nsamples, how many (1), 0 goes on for ever; batch_size, how many are worked on at
             once (1); seed, a whole number or several: the same seed and context give the same
             samples, whatever batch_size is, None (the default) is different each time; and those
             of sample.sample_sequence.
     """
     sample_config.check(length=length, **options)
-    grown = _grown(lm, [context], [length], **options)
+    grown = _grown(lm, [context], [length], controls=controls, **options)
     return (np.array([*context, *ids], np.int32) for _, ids in grown)
 
 
@@ -234,10 +235,9 @@ def _grown(
     numbers, each = _numbers(nsamples), range(len(contexts))
     if nsamples:
         todo = ((i, number) for i in each for number in numbers)
+        batch_size = min(batch_size, nsamples * len(contexts))
     else:
         todo = ((i, number) for number in numbers for i in each)
-    if nsamples:
-        batch_size = min(batch_size, nsamples * len(contexts))
     if batch_size * max(lengths) > MOST_TOKENS:
         raise ValueError(
             f'{batch_size} texts of {max(lengths)} tokens are too many at once; lower '

@@ -12,7 +12,7 @@ from .. import load_dataset, model
 from ..command_line import streams
 from ..gradients import lora
 from ..model_files import checkpoint
-from ..sampling import generation
+from ..sampling import generation, sample_config
 from . import (
     distribution,
     progress,
@@ -251,6 +251,7 @@ class Run:
             top_k=0 if config.top_p > 0 else config.top_k,
             top_p=config.top_p,
             seed=seed,
+            controls=sample_config.PLAIN.controls(self.encoder, self.state.lm.hparams.n_vocab),
         )
         texts = []
         for number, tokens in enumerate(samples, 1):

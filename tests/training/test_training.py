@@ -329,6 +329,14 @@ def test_a_window_is_never_longer_than_the_models(place, capsys):
     assert len(text) > 32
 
 
+def test_samples_on_the_way_have_no_ids_that_the_vocabulary_has_not(place, capsys):
+    path = pathlib.Path('models/tiny/hparams.json')
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'n_vocab': 400}))
+    train(restore_from='scratch', steps=1, sample_every=1, sample_num=2, sample_length=20)
+    assert 'Training goes on' not in capsys.readouterr().err
+    assert pathlib.Path('samples/run1/samples-1').read_text().count('SAMPLE') == 2
+
+
 def test_deep_models_save_memory_by_themselves(capsys):
     hparams = model.HParams(97, n_ctx=32, n_embd=24, n_head=3, n_layer=13)
     config = train_config.TrainConfig(dataset='x')
