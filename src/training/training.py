@@ -51,7 +51,13 @@ def train(config, shown=progress.shown):
         if config.dry_run:
             print('\n'.join(memory.report(initial.hparams, config)))
             return
-        _run(_with_the_chiefs_seed(config, devices), initial, devices, shown)
+        try:
+            _run(_with_the_chiefs_seed(config, devices), initial, devices, shown)
+        except tf.errors.ResourceExhaustedError:
+            raise ValueError(
+                'The memory is too small for this. What needs less: --memory_saving_gradients, '
+                'a smaller --batch_size or --seq_length, --optimizer sgd'
+            ) from None
 
 
 def _run(config, initial, devices, shown):
@@ -68,13 +74,7 @@ def _run(config, initial, devices, shown):
             raise ValueError(f'{run_directory.of(config)} was trained meanwhile; start again')
         run.resume(prefix)
         print('Training...', flush=True)
-        try:
-            run.loop()
-        except tf.errors.ResourceExhaustedError:
-            raise ValueError(
-                'The memory is too small for this. What needs less: --memory_saving_gradients, '
-                'a smaller --batch_size or --seq_length, --optimizer sgd'
-            ) from None
+        run.loop()
 
 
 def _fitted(config, hparams):

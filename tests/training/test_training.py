@@ -411,11 +411,15 @@ def test_a_schedule_goes_through_the_steps(place):
     assert all(norm > 0 for norm in scalars('gradient_norm').values())
 
 
-def test_too_little_memory_is_told(place, monkeypatch):
-    def exhausted(self):
+@pytest.mark.parametrize(
+    'owner, name',
+    [(training_loop.Run, 'step'), (checkpoint, 'load'), (train_step.TrainState, '__init__')],
+)
+def test_too_little_memory_is_told_wherever_it_ends(place, monkeypatch, owner, name):
+    def exhausted(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor\nHint: …')
 
-    monkeypatch.setattr(training_loop.Run, 'step', exhausted)
+    monkeypatch.setattr(owner, name, exhausted)
     with pytest.raises(ValueError, match='The memory is too small .*: --memory_saving_gradients'):
         train()
 
