@@ -146,9 +146,9 @@ def checkpoint_of(model_name, models_dir=MODELS):
             if os.path.isfile(os.path.join(directory, f'{name}.index')):
                 return directory, os.path.join(directory, name)
             if has(directory, ARCHITECTURE):
-                there = {file.removesuffix('.index') for file in os.listdir(directory)}
-                there = sorted(n for n in there if os.path.isfile(f'{directory}/{n}.index'))
-                raise ValueError(f'{directory} has no {name}; it has {", ".join(there)}')
+                found = (re.fullmatch(r'(model[-.].*)\.index', n) for n in os.listdir(directory))
+                there = ', '.join(sorted(each[1] for each in found if each)) or 'no checkpoint'
+                raise ValueError(f'{directory} has no {name}; it has {there}')
     directory = find(model_name, models_dir)
     return directory, latest(directory)
 

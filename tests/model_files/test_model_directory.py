@@ -165,14 +165,18 @@ def test_a_directory_without_a_checkpoint_has_none(tmp_path):
 
 
 def test_a_checkpoint_behind_a_run_is_that_one(models_dir):
-    for name in ('model-5', 'model-10'):
+    for name in ('model-5', 'model-10', 'state-10'):
         (models_dir / 'tiny' / f'{name}.index').write_bytes(b'')
     tiny = str(models_dir / 'tiny')
     of = model_directory.checkpoint_of
     assert of('tiny', str(models_dir)) == (tiny, f'{tiny}/model.ckpt')
     assert of('tiny/model-5', str(models_dir)) == (tiny, f'{tiny}/model-5')
     assert of(f'{tiny}/model-10.index') == (tiny, f'{tiny}/model-10')
-    with pytest.raises(ValueError, match='tiny has no model-7; it has model-10, model-5, model.ck'):
+    with pytest.raises(ValueError, match='no model-7; it has model-10, model-5, model.ckpt$'):
+        of('tiny/model-7', str(models_dir))
+    for path in (models_dir / 'tiny').glob('model*.index'):
+        path.unlink()
+    with pytest.raises(ValueError, match='tiny has no model-7; it has no checkpoint$'):
         of('tiny/model-7', str(models_dir))
     with pytest.raises(ValueError, match='There is no .*none/model-7'):
         of('none/model-7', str(models_dir))
