@@ -2,7 +2,7 @@
 
 A checkpoint `model-N` is a TensorFlow bundle, `model-N.index` and `model-N.data-00000-of-00001`,
 of the model's variables alone, beside a `model-N.meta` with the graph that holds them. The file
-`checkpoint` names the last five and `counter` holds N. What else a resume needs lies in a bundle of
+`checkpoint` names all of them and `counter` holds N. What else a resume needs lies in a bundle of
 its own, `state-N`, so that every program that reads GPT-2 can read `model-N`.
 """
 
