@@ -1,6 +1,7 @@
 """The options of train.py. No TensorFlow here, so that a mistyped flag is refused at once."""
 
 import dataclasses
+import math
 import os
 
 from ..command_line.flags import flag
@@ -253,6 +254,11 @@ class TrainConfig(
     def __post_init__(self):
         """Raises ValueError: a value out of its range; the message names flag and range."""
         super().__post_init__()
+        for name, value in vars(self).items():
+            if value == math.inf:
+                raise ValueError(f'--{name} is inf; it must be a finite number')
+        if self.seed is not None and self.seed >= 2**63:  # a checkpoint has no room for it
+            raise ValueError(f'--seed is {self.seed}; it must be below 2**63')
         if not self.learning_rate > 0:
             raise ValueError(f'--learning_rate is {self.learning_rate}; it must be above 0')
         for name in ('adam_beta2', 'dropout'):
