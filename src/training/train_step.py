@@ -78,7 +78,8 @@ class TrainState:
             'validation': [self.best_loss, self.worse],
             'adapters': self.adapters,
         }
-        return {'numbers': json.dumps(numbers), **self.optimizer.slots}
+        text = json.dumps(numbers, default=lambda number: number.item())  # of NumPy, from Python
+        return {'numbers': text, **self.optimizer.slots}
 
     def restore(self, tensors, prefix):
         """Continue where `tensors` were saved; says what is other than it was.

@@ -272,6 +272,11 @@ def test_the_norm_of_the_gradient_is_told_and_clipped(two_layers):
         np.testing.assert_allclose(clipped, whole * (0.5 / norm), atol=1e-6)
 
 
+def test_a_state_may_have_a_seed_that_numpy_drew(two_layers):
+    state, _ = start(two_layers, seed=np.int64(7))
+    assert train_step.numbers_in(state.tensors()['numbers'])['seed'] == 7
+
+
 @pytest.mark.parametrize('optimizer', ['adam', 'muon', 'adafactor', 'sgd'])
 def test_a_gradient_that_is_no_number_changes_nothing(two_layers, optimizer):
     state, step = start(two_layers, 16, optimizer=optimizer, batch_size=4)
