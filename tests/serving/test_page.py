@@ -480,6 +480,35 @@ def test_a_token_is_looked_into_another_is_taken_and_continued_from(opened):
     assert texts(ended(page))[0].startswith(whole)
 
 
+@pytest.fixture
+def lines(opened):
+    """The page with a text in which each token is a line."""
+    events = [event(text, [likely(text)]) for text in (f' the line {i} of it\n' for i in range(8))]
+    return ended(opened(link('It is'), streaming(*events, '[DONE]')))
+
+
+@pytest.mark.parametrize('further', [1, 3, 6])
+@pytest.mark.parametrize(
+    'begin', [0, 1]
+)  # the first takes the focus when pressed, for Tab comes to it
+def test_text_is_selected_with_the_mouse(lines, begin, further):
+    first, last = (lines.locator('.token').nth(i) for i in (begin, begin + further))
+    panel = lines.get_by_role('dialog')
+    first.hover()
+    expect(panel).to_be_visible()
+    lines.mouse.down()
+    end = last.bounding_box()
+    lines.mouse.move(end['x'] + end['width'] - 3, end['y'] + 10, steps=20)
+    selected = lines.evaluate('getSelection().toString()')
+    assert selected.count('\n') == further and f' the line {begin + further} of' in selected
+    lines.mouse.up()
+    assert lines.evaluate('getSelection().toString()') == selected
+    expect(panel).to_be_hidden()
+    lines.mouse.click(5, 5)
+    first.click()
+    expect(panel).to_contain_text(f'line␣{begin}')
+
+
 def test_a_carriage_return_is_continued_from_and_in_the_address(opened):
     asked = []
 

@@ -9,6 +9,7 @@ export class Alternatives {
   #sample = null;
   #element = null; // of the piece that is shown
   #leaving = null;
+  #pressed = false; // a button of the mouse, as it is while text is selected
 
   /** @param choose called with the text that shall be continued */
   constructor(panel, choose) {
@@ -20,6 +21,10 @@ export class Alternatives {
     panel.addEventListener('focusout', (event) => this.blur(event));
     panel.addEventListener('keydown', (event) => this.#key(event));
     document.addEventListener('click', ({ target }) => this.#ours(target) || this.hide());
+    document.addEventListener('pointerdown', (event) => this.#press(event));
+    for (const name of ['pointerup', 'pointercancel']) {
+      document.addEventListener(name, () => (this.#pressed = false));
+    }
     panel.querySelector('#continue-here').onclick = () => {
       const { text } = this.#sample.pieceOf(this.#element);
       this.#chosen(text);
@@ -32,6 +37,7 @@ export class Alternatives {
   }
 
   show(sample, element) {
+    if (this.#pressed) return; // it would be in the way of what is selected; a click comes again
     clearTimeout(this.#leaving);
     if (this.#element === element && !this.panel.hidden) return;
     this.hide();
@@ -65,6 +71,13 @@ export class Alternatives {
   enter(sample, element) {
     this.show(sample, element);
     this.#buttons()[0].focus();
+  }
+
+  /** A mouse that is pressed beside the panel may be about to select what lies under it. */
+  #press({ pointerType, target }) {
+    if (pointerType !== 'mouse' || this.panel.contains(target)) return;
+    this.#pressed = true;
+    this.hide();
   }
 
   #focused() {

@@ -103,7 +103,9 @@ export class Sample {
     });
     this.shown.addEventListener('pointerout', () => this.alternatives.leave());
     this.shown.addEventListener('click', (event) => {
-      if (piece(event) && getSelection().isCollapsed) this.focus(piece(event));
+      if (!piece(event) || !getSelection().isCollapsed) return;
+      this.focus(piece(event));
+      this.alternatives.show(this, piece(event)); // where the press has brought the focus already
     });
     this.shown.addEventListener('keydown', (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || !piece(event)) return;
