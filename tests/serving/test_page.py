@@ -3,6 +3,7 @@
 What the model would hardly write comes from answers that are made here, the rest from the server.
 """
 
+import dataclasses
 import json
 import math
 import re
@@ -86,19 +87,23 @@ def work(engine):
 
 
 @pytest.fixture(scope='module')
-def address(small, engine, work):
-    """That of the server, which runs in a thread of this process."""
+def server(small, work):
     lm = types.SimpleNamespace(hparams=model.HParams(n_vocab=len(small.encoder), n_ctx=256))
     loaded = types.SimpleNamespace(encoder=small, lm=lm)
     limits = app.Limits(max_tokens=256, max_body=2**20, timeout=60)
-    application = app.made(app.Server(loaded, MODEL, work, limits))
-    server = uvicorn.Server(uvicorn.Config(application, log_level='warning'))
+    return app.Server(loaded, MODEL, work, limits)
+
+
+@pytest.fixture(scope='module')
+def address(server, engine):
+    """That of the server, which runs in a thread of this process."""
+    runs = uvicorn.Server(uvicorn.Config(app.made(server), log_level='warning'))
     with socket.create_server(('127.0.0.1', 0)) as listener:
-        thread = threading.Thread(target=server.run, args=[[listener]])
+        thread = threading.Thread(target=runs.run, args=[[listener]])
         thread.start()
         yield f'http://127.0.0.1:{listener.getsockname()[1]}/'
         engine.goes_on.set()
-        server.should_exit = True
+        runs.should_exit = True
         thread.join(timeout=60)
 
 
@@ -401,6 +406,26 @@ def test_a_key_is_asked_for_and_kept_in_this_tab_alone(opened):
     assert texts(ended(page)) == ['It is']
     assert seen == [None, 'Bearer wrong', 'Bearer right']
     assert page.evaluate('[localStorage.length, document.cookie]') == [0, '']
+
+
+def test_a_key_may_have_any_characters_but_control_characters(opened, server):
+    keys = ('Schlüssel – 5 €', 'a\u200bb')
+    page = opened(link('The '))
+    dialog = page.get_by_role('dialog', name='This server wants a key')
+    server.limits = dataclasses.replace(server.limits, keys=keys)
+    try:
+        for key in keys:
+            page.evaluate('sessionStorage.clear()')
+            page.reload()
+            dialog.get_by_label('API key').fill('a\x01key')
+            page.keyboard.press('Enter')
+            assert dialog.get_by_label('API key').evaluate('(key) => key.validity.patternMismatch')
+            dialog.get_by_label('API key').fill(f' {key}\t')
+            page.keyboard.press('Enter')
+            expect(dialog).to_be_hidden()
+            assert ended(page).locator('.token').count() > 0
+    finally:
+        server.limits = dataclasses.replace(server.limits, keys=())
 
 
 def test_typed_streamed_and_written_again_by_its_address(opened, address):

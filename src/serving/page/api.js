@@ -48,12 +48,17 @@ async function* events(body) {
 async function call(path, options = {}) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
-    const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+    const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${bytes(key)}` }) };
     const answer = await fetch(path, { ...options, headers }).catch(lost);
     if (answer.ok) return answer;
     const reason = await message(answer);
     if (answer.status !== 401 || !(await askForKey(reason))) throw new Error(reason);
   }
+}
+
+/** A text's bytes in UTF-8, a character each: fetch puts no others into a header. */
+function bytes(text) {
+  return String.fromCharCode(...new TextEncoder().encode(text));
 }
 
 function lost(error) {
@@ -79,7 +84,7 @@ function askForKey(reason) {
   return new Promise((resolve) => {
     dialog.onclose = () => {
       const given = dialog.returnValue === 'use';
-      if (given) sessionStorage.setItem(KEY, input.value);
+      if (given) sessionStorage.setItem(KEY, input.value.trim());
       input.value = '';
       resolve(given);
     };
