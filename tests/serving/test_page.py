@@ -351,6 +351,9 @@ def test_what_is_kept_is_the_prompt_and_the_text(opened, tmp_path, text):
     page = ended(opened(link(text), written(f' {text}')))
     page.get_by_role('button', name='Copy').click()
     expect(page.get_by_role('status')).to_have_text('Copied.')
+    expect(page.locator('.said')).to_have_text('Copied.')  # for those who see the text alone
+    expect(page.locator('.ended')).to_be_hidden()
+    expect(page.locator('.ended')).to_be_visible()
     assert page.evaluate('navigator.clipboard.readText()') == f'{text} {text}'
     with page.expect_download() as download:
         page.get_by_role('button', name='Save text').click()
@@ -363,6 +366,18 @@ def test_what_is_kept_is_the_prompt_and_the_text(opened, tmp_path, text):
     left, right = ink(download.value, tmp_path)
     begins = abs(left - 2 * 56) < 12, abs(right - 2 * (56 + 720)) < 12  # at two pixels each
     assert begins == ((False, True) if text == NASTY['Arabic'] else (True, False))
+
+
+def test_a_button_that_cannot_do_its_work_says_so_beneath_the_text(opened):
+    page = ended(opened(link('It'), written(' is')))
+    page.evaluate('void (navigator.clipboard.writeText = async () => { throw new Error(); })')
+    page.get_by_role('button', name='Copy').click()
+    expect(page.locator('.said')).to_have_text('The browser forbids it.')
+    failing = '() => { throw new Error("No memory"); }'
+    page.evaluate(f'void (HTMLCanvasElement.prototype.toBlob = {failing})')
+    page.get_by_role('button', name='Save picture').click()
+    expect(page.locator('.said')).to_have_text('No memory')
+    expect(page.get_by_role('alert')).to_have_text('No memory')
 
 
 def test_errors_are_told_and_what_was_written_stays(opened):

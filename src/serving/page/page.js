@@ -101,11 +101,16 @@ function continueFrom(prompt) {
 async function act(what, sample) {
   try {
     if (what === 'continue') continueFrom(sample.text);
-    if (what === 'copy') status((await copy(sample.text)) ? 'Copied.' : 'The browser forbids it.');
+    if (what === 'copy') {
+      const told = (await copy(sample.text)) ? 'Copied.' : 'The browser forbids it.';
+      status(told);
+      sample.say(told);
+    }
     if (what === 'text') saveText(sample);
     if (what === 'picture') await savePicture(sample, model);
   } catch (error) {
     tell(error.message);
+    sample.say(error.message);
   }
 }
 

@@ -4,12 +4,14 @@ import { Pieces, tokensOf } from './tokens.js';
 
 const PROMPT_SHOWN = 300; // characters; all of it stands above, in its field
 const ENDS = { length: 'its length is reached', stop: 'it has ended' };
+const SAID = 2000; // milliseconds for a short sentence to be read
 const FULL = "the model's window is full";
 
 export class Sample {
   #pieces = new Pieces();
   #of = new Map(); // from the element to the piece, in their order
   #tokens = 0;
+  #said = null; // the timer after which that is taken away
 
   /**
    * @param wanted the settings that it is written with
@@ -53,6 +55,14 @@ export class Sample {
     this.element.classList.remove('running');
     this.element.querySelector('.ended').textContent =
       `${this.#tokens} ${this.#tokens === 1 ? 'token' : 'tokens'} · ${why}`;
+  }
+
+  /** Says for a moment what a button has done, where the eyes are. */
+  say(text) {
+    const said = this.element.querySelector('.said');
+    said.textContent = text;
+    clearTimeout(this.#said);
+    this.#said = setTimeout(() => (said.textContent = ''), SAID);
   }
 
   pieceOf(element) {
