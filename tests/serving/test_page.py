@@ -549,6 +549,20 @@ def test_text_is_selected_with_the_mouse(lines, begin, further):
     expect(panel).to_contain_text(f'line␣{begin}')
 
 
+def test_a_text_that_fills_the_window_is_continued_from_earlier_tokens_alone(opened):
+    page = ended(opened(link('It', max_tokens=20), written(' is')))  # a token, of 20
+    button = page.get_by_role('button', name='Continue', exact=True)
+    expect(button).to_be_disabled()
+    reason = "the model's window is full"
+    assert page.locator('.ended').text_content() == f'1 token · {reason}'
+    assert button.get_attribute('title') == f'Nothing can follow: {reason}'
+    page.get_by_label('Length', exact=True).fill('1')
+    page.locator('.token').click()
+    page.get_by_role('button', name='Continue from here').click()
+    expect(button).to_be_enabled()
+    assert texts(ended(page)) == ['It is is']
+
+
 def test_a_carriage_return_is_continued_from_and_in_the_address(opened):
     asked = []
 
@@ -556,7 +570,7 @@ def test_a_carriage_return_is_continued_from_and_in_the_address(opened):
         asked.append(route.request.post_data_json['prompt'])
         written('\r\n')(route)
 
-    page = ended(opened(link('It\r'), answer))
+    page = ended(opened(link('It\r', max_tokens=1), answer))
     page.get_by_role('button', name='Continue', exact=True).click()
     expect(page.locator('#prompt')).to_have_value('It\n\n')
     address = ended(page).evaluate('location.hash')

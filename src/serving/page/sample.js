@@ -44,8 +44,17 @@ export class Sample {
     const tokens = tokensOf(logprobs);
     this.#tokens += tokens.length;
     for (const piece of this.#pieces.add(text, tokens)) this.#append(piece);
-    if (reason === 'length' && this.#tokens < this.wanted.max_tokens) this.end(FULL);
-    else if (reason) this.end(ENDS[reason] ?? reason);
+    if (!reason) return;
+    const full = reason === 'length' && this.#tokens < this.wanted.max_tokens;
+    this.end(full ? FULL : (ENDS[reason] ?? reason));
+    if (full) this.#close();
+  }
+
+  /** Where the window is full, the text can be continued from earlier tokens alone. */
+  #close() {
+    const button = this.element.querySelector('[data-do=continue]');
+    button.disabled = true;
+    button.title = `Nothing can follow: ${FULL}`;
   }
 
   /** No more will come; `why` is told beneath the text. */
