@@ -465,6 +465,28 @@ def test_typed_streamed_and_written_again_by_its_address(opened, address):
     assert texts(ended(opened(first.removeprefix(address)))) == expected
 
 
+@pytest.mark.parametrize('left', ['done', 'failed', 'running'])
+def test_the_way_back_leads_to_a_page_that_says_nothing(opened, left):
+    page = opened()
+    if left == 'failed':
+        page.route('**/v1/completions', lambda route: route.fulfill(status=502))
+    elif left == 'running':
+        page.route('**/v1/completions', lambda route: None)
+    page.get_by_label('Prompt').fill('The ')
+    page.get_by_role('button', name='Generate').click()
+    status, alert = page.get_by_role('status'), page.get_by_role('alert')
+    said = {'done': (status, 'Done in'), 'failed': (alert, '502'), 'running': (status, 'Writing')}
+    expect(said[left][0]).to_contain_text(said[left][1])
+    if left == 'done':
+        page.locator('.token').first.click()
+    page.go_back()
+    expect(page.locator('#prompt')).to_have_value('')
+    page.evaluate('new Promise(requestAnimationFrame)')  # by then what was stopped has ended
+    assert page.locator('#status, #error').all_text_contents() == ['', '']
+    expect(page.locator('#alternatives')).to_be_hidden()
+    expect(stop(page)).to_be_disabled()
+
+
 @pytest.fixture
 def held(engine):
     """Lets a text have its first token alone, until it is set."""

@@ -125,7 +125,11 @@ function tell(error) {
 /** Fills in what the address says, and writes the text that it names. */
 function open() {
   running?.abort();
+  rest();
+  alternatives.hide();
   samples.replaceChildren();
+  status('');
+  tell('');
   const named = settings.fill(form, location.hash);
   if (named !== null && form.reportValidity()) generate(named);
   else introduce().catch((error) => tell(error.message));
