@@ -571,6 +571,26 @@ def test_text_is_selected_with_the_mouse(lines, begin, further):
     expect(panel).to_contain_text(f'line␣{begin}')
 
 
+@pytest.mark.parametrize('words', [20, 500])
+def test_what_is_continued_comes_into_view(opened, words):
+    waiting = []
+    answer = written(' word' * words)
+    page = ended(opened(link('It', max_tokens=1), answer, width=360, height=480))
+    page.unroute_all()
+    page.route('**/v1/completions', lambda route: waiting.append(route))
+    button = page.get_by_role('button', name='Continue', exact=True)
+    button.scroll_into_view_if_needed()
+    before = button.bounding_box()['y']
+    with page.expect_request('**/v1/completions'):
+        button.click()
+    expect(stop(page)).to_be_focused()
+    assert abs(button.bounding_box()['y'] - before) < 20  # the prompt has more lines now
+    until(lambda: page.evaluate('true') and waiting)
+    streaming(*[event(' new', [likely(' new')])] * 99, '[DONE]')(waiting[0])
+    first = ended(page).locator('.token').first.bounding_box()
+    assert 0 <= first['y'] < 480 * 0.7
+
+
 def test_a_text_that_fills_the_window_is_continued_from_earlier_tokens_alone(opened):
     page = ended(opened(link('It', max_tokens=20), written(' is')))  # a token, of 20
     button = page.get_by_role('button', name='Continue', exact=True)

@@ -66,7 +66,9 @@ async function write(wanted, signal) {
     const request = { model, ...wanted, logprobs: ALTERNATIVES };
     for await (const { choices } of complete(request, signal)) {
       if (!written[0].element.isConnected) show(written);
+      const first = !samples.querySelector('.token');
       for (const choice of choices) written[choice.index].add(choice);
+      if (first && document.activeElement === stop) seeFirst();
     }
     status(`Done in ${((performance.now() - begun) / 1000).toFixed(1)} s.`);
   } catch (error) {
@@ -83,18 +85,25 @@ function show(written) {
   samples.replaceChildren(...written.map(({ element }) => element));
 }
 
+/** After `continueFrom`, which has left the focus at Stop, perhaps far from what comes. */
+function seeFirst() {
+  requestAnimationFrame(() => { // when the page has the height of the new text
+    samples.querySelector('.token')?.scrollIntoView({ block: 'nearest' });
+  });
+}
+
 /** Nothing is written any more. */
 function rest() {
   running = null;
   samples.ariaBusy = 'false';
-  if (document.activeElement === stop) find('#generate').focus();
+  if (document.activeElement === stop) find('#generate').focus({ preventScroll: true });
   stop.disabled = true;
 }
 
 function continueFrom(prompt) {
   settings.setPrompt(form, prompt);
   form.requestSubmit();
-  stop.focus();
+  stop.focus({ preventScroll: true });
 }
 
 /** The buttons of a text. */
