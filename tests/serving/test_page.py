@@ -571,6 +571,30 @@ def test_text_is_selected_with_the_mouse(lines, begin, further):
     expect(panel).to_contain_text(f'line␣{begin}')
 
 
+def test_the_alternatives_stay_at_their_token(lines):
+    token, panel = lines.locator('.token').nth(1), lines.get_by_role('dialog')
+
+    def apart():
+        lines.evaluate('new Promise((next) => requestAnimationFrame(() => setTimeout(next)))')
+        (above, height), (top, tall) = (
+            (box['y'], box['height']) for box in (token.bounding_box(), panel.bounding_box())
+        )
+        return round(max(top - above - height, above - top - tall))
+
+    token.click()
+    assert apart() == 6
+    lines.evaluate("document.querySelector('#error').textContent = 'What stands above has grown.'")
+    assert apart() == 6
+    lines.set_viewport_size({'width': 800, 'height': 900})  # the settings are above it now
+    assert apart() == 6
+    lines.set_viewport_size({'width': 360, 'height': 640})
+    assert apart() != 6
+    box = panel.bounding_box()
+    assert (box['x'], box['width'], box['y'] + box['height']) == (0, 360, 640)
+    lines.set_viewport_size({'width': 1400, 'height': 900})
+    assert apart() == 6
+
+
 @pytest.mark.parametrize('words', [20, 500])
 def test_what_is_continued_comes_into_view(opened, words):
     waiting = []

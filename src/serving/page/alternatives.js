@@ -25,6 +25,8 @@ export class Alternatives {
     for (const name of ['pointerup', 'pointercancel']) {
       document.addEventListener(name, () => (this.#pressed = false));
     }
+    const moved = new ResizeObserver(() => panel.hidden || this.#place());
+    for (const each of document.querySelectorAll('body, .writing, #samples')) moved.observe(each);
     panel.querySelector('#continue-here').onclick = () => {
       const { text } = this.#sample.pieceOf(this.#element);
       this.#chosen(text);
