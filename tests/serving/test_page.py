@@ -284,7 +284,7 @@ def test_half_characters_are_bytes_and_their_piece_is_the_character(opened):
     assert page.locator('.ended').text_content().startswith('4 tokens')
     page.locator('.token').first.hover()
     panel = page.locator('#alternatives')
-    assert panel.locator('h2').text_content() == '从 · 12.5%'  # 0.5 for each of its bytes
+    expect(panel.locator('h2')).to_have_text('从 · 12.5%')  # 0.5 for each of its bytes
     assert panel.locator('li').all_text_contents() == ['\\xe450%', '␣and25%', '\\xbb12.5%']
     assert [each.is_enabled() for each in panel.locator('li button').all()] == [False, True, False]
 
@@ -547,6 +547,32 @@ def lines(opened):
     """The page with a text in which each token is a line."""
     events = [event(text, [likely(text)]) for text in (f' the line {i} of it\n' for i in range(8))]
     return ended(opened(link('It is'), streaming(*events, '[DONE]')))
+
+
+# Notes each title that the panel shows.
+NOTING = """() => {
+    window.shown = [];
+    const panel = document.querySelector('#alternatives');
+    const note = () => panel.hidden || window.shown.push(panel.querySelector('h2').textContent);
+    new MutationObserver(note).observe(panel, { attributeFilter: ['hidden'] });
+}"""
+
+
+def test_a_token_is_shown_when_the_pointer_has_moved_there_and_rests(lines):
+    panel = lines.get_by_role('dialog')
+    lines.evaluate(NOTING)
+    for i in range(4):
+        lines.locator('.token').nth(i).hover()
+    expect(panel).to_contain_text('line␣3')
+    lines.mouse.move(0, 0)
+    expect(panel).to_be_hidden()
+    lines.locator('.token').nth(5).hover()
+    lines.set_viewport_size({'width': 1400, 'height': 300})
+    lines.mouse.move(100, 150)
+    lines.mouse.wheel(0, 200)
+    until(lambda: lines.evaluate("document.querySelector('.token:hover') !== null"))
+    lines.wait_for_timeout(500)
+    assert lines.evaluate('window.shown') == ['␣the␣line␣3␣of␣it↵ · 50%']
 
 
 @pytest.mark.parametrize('further', [1, 3, 6])

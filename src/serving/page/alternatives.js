@@ -2,20 +2,21 @@
 
 import { isText, probability, spoken, visible } from './tokens.js';
 
+const REST = 200; // milliseconds for the pointer to be at a piece, which it may only cross
 const LEAVE = 250; // milliseconds for the pointer to come from the piece to the panel
 const NARROW = matchMedia('(max-width: 40rem)'); // as in page.css: at the bottom of the screen
 
 export class Alternatives {
   #sample = null;
   #element = null; // of the piece that is shown
-  #leaving = null;
+  #timer = null; // until a piece is shown that is pointed at, or the panel hides
   #pressed = false; // a button of the mouse, as it is while text is selected
 
   /** @param choose called with the text that shall be continued */
   constructor(panel, choose) {
     this.panel = panel;
     this.choose = choose;
-    panel.addEventListener('pointerenter', () => clearTimeout(this.#leaving));
+    panel.addEventListener('pointerenter', () => clearTimeout(this.#timer));
     panel.addEventListener('pointerleave', () => this.leave());
     panel.addEventListener('mousedown', (event) => event.preventDefault()); // keeps the focus
     panel.addEventListener('focusout', (event) => this.blur(event));
@@ -33,14 +34,16 @@ export class Alternatives {
     };
   }
 
-  /** Shows a piece that is pointed at, unless another has the focus. */
+  /** Shows a piece that the pointer comes to rest at, unless another has the focus. */
   preview(sample, element) {
-    if (!this.#focused()) this.show(sample, element);
+    if (this.#focused()) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.show(sample, element), REST);
   }
 
   show(sample, element) {
     if (this.#pressed) return; // it would be in the way of what is selected; a click comes again
-    clearTimeout(this.#leaving);
+    clearTimeout(this.#timer);
     if (this.#element === element && !this.panel.hidden) return;
     this.hide();
     [this.#sample, this.#element] = [sample, element];
@@ -52,7 +55,7 @@ export class Alternatives {
   }
 
   hide() {
-    clearTimeout(this.#leaving);
+    clearTimeout(this.#timer);
     this.panel.hidden = true;
     this.#element?.classList.remove('shown');
     this.#element?.removeAttribute('aria-describedby');
@@ -60,8 +63,8 @@ export class Alternatives {
 
   /** The pointer has left the piece or the panel. */
   leave() {
-    clearTimeout(this.#leaving);
-    if (!this.#focused()) this.#leaving = setTimeout(() => this.hide(), LEAVE);
+    clearTimeout(this.#timer);
+    if (!this.#focused()) this.#timer = setTimeout(() => this.hide(), LEAVE);
   }
 
   /** The focus goes elsewhere. */

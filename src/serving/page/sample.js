@@ -115,7 +115,7 @@ export class Sample {
 
   #listen() {
     const piece = ({ target }) => target.closest('.token');
-    this.shown.addEventListener('pointerover', (event) => {
+    this.shown.addEventListener('pointermove', (event) => { // not pointerover: scrolling is that
       if (event.pointerType !== 'touch' && piece(event)) {
         this.alternatives.preview(this, piece(event));
       }
