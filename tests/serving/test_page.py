@@ -235,7 +235,7 @@ def test_the_settings_of_the_page_are_those_of_the_request(opened):
     ended(page)
     named = urllib.parse.parse_qs(page.evaluate('location.hash').lstrip('#'))
     assert named == {name: [str(v) for v in (value if name == 'stop' else [value])]
-                     for name, value in expected.items()}  # fmt: skip
+                     for name, value in {**expected, 'draw': 'off'}.items()}  # fmt: skip
     page.get_by_label('Stop texts').fill('1\n2\n3\n4\n5')
     page.get_by_role('button', name='Generate').click()
     assert page.evaluate("document.querySelector('#stop-texts').validationMessage") == (
@@ -463,6 +463,43 @@ def test_typed_streamed_and_written_again_by_its_address(opened, address):
     assert texts(ended(page)) == expected
     page.goto('about:blank')
     assert texts(ended(opened(first.removeprefix(address)))) == expected
+
+
+def test_a_link_without_a_seed_has_one_then(opened):
+    answer = written(' is')
+    page = ended(opened(f'#prompt=It&model={MODEL}&n=2', answer))
+    (seed,) = urllib.parse.parse_qs(page.evaluate('location.hash'))['seed']
+    assert seed.isdecimal() and page.get_by_label('Seed', exact=True).input_value() == seed
+    with page.expect_download() as download:
+        page.get_by_role('button', name='Save text').first.click()
+    assert download.value.suggested_filename == f'gpt2-{seed}-1.txt'
+    page.reload()
+    ended(page)
+    assert page.get_by_label('Seed', exact=True).input_value() == seed
+
+
+def test_a_typed_seed_stays_after_a_reload(opened):
+    page, draw = ended(opened(link('It'), written(' is'))), 'a new one each time'
+    expect(page.get_by_label(draw)).to_be_checked()  # in addresses of any time
+    for typed in ('5', ''):
+        page.get_by_label('Seed', exact=True).fill(typed)
+        page.get_by_role('button', name='Generate').click()
+        ended(page).reload()
+        expect(page.get_by_label(draw)).to_be_checked(checked=not typed)
+        ended(page)
+        seeds = [page.get_by_label('Seed', exact=True).input_value()]
+        page.get_by_role('button', name='Generate').click()
+        seeds.append(ended(page).get_by_label('Seed', exact=True).input_value())
+        assert (seeds == ['5', '5']) is (typed == '5')
+
+
+def test_an_address_that_asks_for_too_much_is_told_what_its_field_allows(opened):
+    page = opened(link('It', max_tokens=9999))
+    field = page.get_by_label('Length', exact=True)
+    expect(field).to_be_focused()
+    told = field.evaluate('(field) => field.validationMessage')
+    assert told == 'Value must be less than or equal to 256.'
+    assert ended(page).locator('#error').text_content() == ''
 
 
 @pytest.mark.parametrize('left', ['done', 'failed', 'running'])

@@ -32,17 +32,23 @@ async function generate(named = null) {
   try {
     await introduce();
     mine.signal.throwIfAborted();
-    const wanted = settings.read(form);
-    const address = settings.address(wanted, model);
-    if (named === null && location.hash !== address) history.pushState(null, '', address);
-    if (named !== null && named !== model) {
-      tell(`This address was made with the model ${named}; ${model} writes other texts.`);
-    }
-    await write(wanted, mine.signal);
+    if (form.reportValidity()) await write(asked(named), mine.signal);
   } catch (error) {
     if (error.name !== 'AbortError') tell(error.message);
   }
   if (running === mine) rest();
+}
+
+/** What the form asks for, which is put into the address. */
+function asked(named) {
+  const wanted = settings.read(form);
+  const address = settings.address(form, wanted, named ?? model);
+  const put = named === null ? 'pushState' : 'replaceState';
+  if (location.hash !== address) history[put](null, '', address);
+  if (named !== null && named !== model) {
+    tell(`This address was made with the model ${named}; ${model} writes other texts.`);
+  }
+  return wanted;
 }
 
 /** Says which model it is, once. */
@@ -140,7 +146,7 @@ function open() {
   status('');
   tell('');
   const named = settings.fill(form, location.hash);
-  if (named !== null && form.reportValidity()) generate(named);
+  if (named !== null) generate(named);
   else introduce().catch((error) => tell(error.message));
 }
 

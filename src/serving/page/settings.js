@@ -18,11 +18,12 @@ export function read(form) {
   return settings;
 }
 
-/** The part of the address from # on that brings the same text again. */
-export function address(settings, model) {
+/** The part of the address from # on that brings the same text again, and the form as it is. */
+export function address(form, settings, model) {
   const { stop, ...others } = settings;
   const parameters = new URLSearchParams({ ...others, model });
   for (const text of stop) parameters.append('stop', text);
+  if (!form.elements.draw.checked) parameters.set('draw', 'off');
   return `#${parameters}`;
 }
 
@@ -37,6 +38,8 @@ export function fill(form, hash) {
   for (const name of NUMBERS) {
     if (parameters.has(name)) form.elements[name].value = parameters.get(name);
   }
+  form.elements.draw.checked = parameters.get('draw') !== 'off';
+  if (parameters.has('model') && form.elements.seed.value === '') drawSeed(form);
   form.elements.stop.value = parameters.getAll('stop').map(escaped).join('\n');
   checkStops(form);
   moveSliders(form);
