@@ -23,7 +23,7 @@ import tqdm
 
 from .. import load_dataset
 from ..command_line import flags
-from ..data import dataset_config
+from ..data import dataset_config, text_files, whole_files
 from ..model_files import model_directory
 from ..sampling import sample_numpy
 from . import cloze
@@ -66,7 +66,7 @@ class EvaluateConfig(model_directory.ModelConfig, dataset_config.DatasetConfig):
             raise ValueError('give either --dataset or --choices')
         if self.surprisal and not self.dataset:
             raise ValueError('--surprisal is of the tokens of a --dataset')
-        if self.surprisal and os.path.exists(self.surprisal):
+        if self.surprisal and os.path.lexists(self.surprisal):
             raise ValueError(f'{self.surprisal} is there already; give another --surprisal')
         if not os.path.isdir(os.path.dirname(self.surprisal or '') or os.curdir):
             raise ValueError(f'there is no folder to write {self.surprisal} into; make it first')
@@ -86,28 +86,35 @@ def evaluate(config):
         OSError: a file cannot be read or written.
     """
     questions = cloze.read(config.choices, config.task, config.encoding) if config.choices else []
+    if config.dataset:
+        text_files.found(config.dataset)
     from ..sampling import generation  # here, so that a mistake is told before TensorFlow loads
 
     loaded = generation.load(config.model_name, config.models_dir, engine='tensorflow')
-    numbers = of_questions(loaded, questions) if questions else of_dataset(loaded, config)
-    for name, value in numbers.items():
-        print(name, f'{value:.6g}' if isinstance(value, float) else value)
-
-
-def of_dataset(loaded, config):
-    """{name: number}: loss in nats, perplexity, bits_per_byte, and how many tokens."""
+    if questions:
+        tell(of_questions(loaded, questions))
+        return
     enc, n_ctx = loaded.encoder, loaded.lm.hparams.n_ctx
     if config.stride and config.stride >= n_ctx:
         raise ValueError(f'--stride is {config.stride}; for this model it must be 1 to {n_ctx - 1}')
     chunks = load_dataset.load_dataset(enc, config.dataset, **config.dataset_options())
     costs = costs_of(loaded.lm, chunks, config.stride)
+    tell(numbers_of(enc, chunks, costs))
     if config.surprisal:
         write_surprisal(config.surprisal, enc, chunks, costs)
-    return numbers_of(enc, chunks, costs)
+
+
+def tell(numbers):
+    for name, value in numbers.items():
+        print(name, f'{value:.6g}' if isinstance(value, float) else value, flush=True)
 
 
 def numbers_of(enc, chunks, costs):
-    """The same of chunks of tokens, and what `costs_of` gave for them."""
+    """{name: number}: loss in nats, perplexity, bits_per_byte, and how many tokens.
+
+    Args:
+        costs: what `costs_of` gave for the chunks.
+    """
     size = bytes_of(enc)
     loss = np.mean(costs, dtype=np.float64)
     bits = loss * len(costs) / math.log(2)
@@ -134,7 +141,7 @@ def costs_of(lm, chunks, stride=None, function=None):
     n_ctx = lm.hparams.n_ctx
     window = width = min(n_ctx, max(map(len, chunks)))
     batch_size = max(1, TOKENS // window)
-    if window < 2:
+    if not any(len(counted(chunk)) for chunk in chunks):
         raise ValueError('The dataset has no two tokens in a row; there is nothing to predict')
     if function:
         # Of few shapes, since each is compiled.
@@ -172,13 +179,13 @@ def bytes_of(enc):
 def write_surprisal(path, enc, chunks, costs):
     """A line of JSON for each token: id, text, surprisal in nats; null where it is not counted."""
     costs = iter(costs.tolist())
-    with open(path, 'x', encoding='utf-8') as file:
+    with whole_files.complete(path) as file:
         for chunk in chunks:
             for place, token in enumerate(chunk.tolist()):
                 cost = round(next(costs), 6) if place and token >= 0 else None
                 token = max(token, ~token)
                 line = {'id': token, 'text': enc.decode([token]), 'surprisal': cost}
-                print(json.dumps(line, ensure_ascii=False), file=file)
+                file.write(f'{json.dumps(line, ensure_ascii=False)}\n'.encode())
 
 
 def of_questions(loaded, questions):

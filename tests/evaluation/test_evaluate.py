@@ -91,6 +91,23 @@ def test_surprisals_are_written_to_a_new_file(place, capsys):
         config(dataset='text', surprisal='out.jsonl')
 
 
+def test_what_cannot_be_written_leaves_the_numbers(place, capsys):
+    with pytest.raises(OSError):
+        evaluate.evaluate(config(dataset='text', surprisal='/proc/out.jsonl'))
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-4:]] == [
+        'loss', 'perplexity', 'bits_per_byte', 'tokens',
+    ]  # fmt: skip
+    (place / 'link').symlink_to('nowhere')
+    with pytest.raises(ValueError, match='link is there already'):
+        config(dataset='text', surprisal='link')
+
+
+def test_a_text_that_is_not_there_is_told_before_a_model_is_loaded(place, capsys):
+    with pytest.raises(ValueError, match='There is no text at none'):
+        evaluate.evaluate(config(dataset='none'))
+    assert capsys.readouterr().out == ''
+
+
 def logprobs(lm, context, choices):
     """Of all tokens of each choice, each from a call of the oracle of its own."""
     params, sums = numpy_tree(lm), []
