@@ -17,6 +17,7 @@ from ..command_line import escaping
 from . import portable, vocabularies
 
 ARCHITECTURE, TOKENIZER = 'gpt2', 'tokenizer.ggml'
+EPSILON = 1e-5  # of the norms
 TYPES = {'float32': 'F32', 'float16': 'F16', 'q8_0': 'Q8_0'}
 SIZES = {
     'n_ctx': 'context_length', 'n_embd': 'embedding_length', 'n_head': 'attention.head_count',
@@ -93,7 +94,7 @@ def _describe(gguf, writer, a_model, kind):
     for name, key in SIZES.items():
         writer.add_uint32(f'{ARCHITECTURE}.{key}', sizes[name])
     writer.add_feed_forward_length(4 * sizes['n_embd'])
-    writer.add_layer_norm_eps(1e-5)
+    writer.add_layer_norm_eps(EPSILON)
     writer.add_file_type(gguf.LlamaFileType[f'MOSTLY_{kind}' if kind != 'F32' else 'ALL_F32'])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_tokenizer_model('gpt2')
@@ -137,6 +138,10 @@ def opened(path):
         if fields.get(key) not in known:
             told = escaping.told(fields.get(key))
             raise ValueError(f'{path} has {key} {told}; it must be {known[0]}')
+    key = f'{ARCHITECTURE}.attention.layer_norm_epsilon'
+    told = fields.get(key, EPSILON)
+    if not (isinstance(told, float) and np.isclose(told, EPSILON, atol=0)):
+        raise ValueError(f'{path} has {key} {escaping.told(told)}; it must be {EPSILON}')
     sizes = {name: fields.get(f'{ARCHITECTURE}.{key}') for name, key in SIZES.items()}
     shape = tensors['token_embd.weight'].shape if 'token_embd.weight' in tensors else ()
     hparams = portable.hparams_of(path, {**sizes, 'n_vocab': int(shape[-1]) if len(shape) else 0})
@@ -159,9 +164,9 @@ def opened(path):
         array = _dequantized(gguf, path, tensors[name_of(name)])
         return array.T[None] if len(shapes[name]) == 3 else array
 
-    return portable.Model(
-        path, hparams, enc, read, told=tuple(portable.rows_without_token(path, hparams, enc))
-    )
+    told = vocabularies.differences({'add_bos_token': fields.get(f'{TOKENIZER}.add_bos_token')})
+    told += portable.rows_without_token(path, hparams, enc)
+    return portable.Model(path, hparams, enc, read, told=tuple(told))
 
 
 def _reader(gguf, path):

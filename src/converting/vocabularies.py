@@ -34,7 +34,7 @@ def of_folder(directory):
     merges = os.path.join(directory, 'merges.txt')
     if os.path.exists(path) and os.path.exists(merges):
         enc = encoder_of(path, object_in(path), _merges_of(merges), _added_later(directory))
-        return enc, _differences(directory)
+        return enc, differences(_settings(directory, 'tokenizer_config.json'))
     if foreign := [name for name in FOREIGN if os.path.exists(os.path.join(directory, name))]:
         raise ValueError(
             f'{directory} has the vocabulary {foreign[0]}, which is no byte pair encoding as '
@@ -80,9 +80,27 @@ def _added_later(directory):
     return added
 
 
-def _differences(directory):
-    """What transformers does around a text, by its settings, and an Encoder does not."""
-    settings = _settings(directory, 'tokenizer_config.json')
+def _around(content):
+    """What a tokenizer.json puts in front of a text, as tokenizer_config.json says it."""
+    around = {}
+    if _cutting(content).get('add_prefix_space'):
+        around['add_prefix_space'] = True
+    for part in (content.get('post_processor') or {}).get('single') or []:
+        if 'SpecialToken' in part:
+            around |= {'add_bos_token': True, 'bos_token': part['SpecialToken']['id']}
+    return around
+
+
+def _cutting(content):
+    """The pre-tokenizer of a tokenizer.json; the one that it has in a sequence of one."""
+    cutting = content.get('pre_tokenizer') or {}
+    if cutting.get('type') == 'Sequence' and len(cutting['pretokenizers']) == 1:
+        return cutting['pretokenizers'][0]
+    return cutting
+
+
+def differences(settings):
+    """What another tokenizer does in front of a text, by the settings that transformers has."""
     told = []
     if settings.get('add_prefix_space'):
         told.append('Its tokenizer puts a space in front of a text; here, type that yourself')
@@ -98,7 +116,8 @@ def _of_tokenizer(path, content, added):
     try:
         kind, parts = content['model'], content['model']['vocab']
         tokens = {token['content']: token['id'] for token in content.get('added_tokens') or []}
-        told = _differences(directory) + [
+        told = differences({**_settings(directory, 'tokenizer_config.json'), **_around(content)})
+        told += [
             f'{token["content"]!r:.99} also takes the spaces around it there, and not here'
             for token in content.get('added_tokens') or []
             if token.get('lstrip') or token.get('rstrip')
@@ -115,9 +134,7 @@ def _of_tokenizer(path, content, added):
 
 def _require_byte_pairs(path, content, kind):
     """Raise ValueError where a tokenizer cuts or merges in another way than GPT-2's."""
-    cutting = content.get('pre_tokenizer') or {}
-    if cutting.get('type') == 'Sequence' and len(cutting['pretokenizers']) == 1:
-        cutting = cutting['pretokenizers'][0]
+    cutting = _cutting(content)
     odd = {
         'a model of the type ' + str(kind.get('type')): kind.get('type', 'BPE') != 'BPE',
         'a normalizer': content.get('normalizer'),

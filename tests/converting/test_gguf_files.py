@@ -127,6 +127,8 @@ def test_sizes_that_lie_are_told_at_once(tmp_path, monkeypatch, name):
         ('gpt2.block_count', 'many'),
         ('gpt2.block_count', 2**31),
         ('gpt2.embedding_length', [8]),
+        ('gpt2.attention.layer_norm_epsilon', 1e-3),
+        ('gpt2.attention.layer_norm_epsilon', 'small'),
     ],
 )
 def test_values_of_another_kind_are_told(tmp_path, monkeypatch, name, value):
@@ -138,6 +140,17 @@ def test_values_of_another_kind_are_told(tmp_path, monkeypatch, name, value):
     with pytest.raises(ValueError, match='x.gguf') as error:
         read(path)
     assert str(error.value).isprintable() and len(str(error.value)) < 500
+
+
+def test_what_is_put_in_front_of_a_text_is_told(tmp_path, monkeypatch):
+    path = converted(RECORDED / 'huggingface', tmp_path / 'x.gguf')
+    contents = gguf.ReaderField.contents
+    monkeypatch.setattr(
+        gguf.ReaderField,
+        'contents',
+        lambda f: contents(f) or f.name == 'tokenizer.ggml.add_bos_token',
+    )
+    assert gguf_files.opened(str(path)).told[0].startswith('Its tokenizer puts a token in front')
 
 
 def test_what_llama_cpp_makes_of_it_is_ours(small):

@@ -76,6 +76,13 @@ def test_what_is_done_around_texts_is_told(folder):
     changed(folder, 'tokenizer.json', lambda c: c['added_tokens'][1].update(lstrip=True))
     _, told = vocabularies.of_folder(str(folder))
     assert [sentence.partition(' ')[0] for sentence in told] == ['Its', 'Its', "'<|pad|>'"]
+    changed(folder, 'tokenizer_config.json', lambda c: c.update(
+        add_prefix_space=False, add_bos_token=False))  # fmt: skip
+    changed(folder, 'tokenizer.json', lambda c: c['pre_tokenizer'].update(add_prefix_space=True))
+    begins = {'single': [{'SpecialToken': {'id': '<|pad|>', 'type_id': 0}}, {'Sequence': {}}]}
+    changed(folder, 'tokenizer.json', lambda c: c.update(post_processor=begins))
+    _, told = vocabularies.of_folder(str(folder))
+    assert 'puts a space in front' in told[0] and 'puts <|pad|> in front' in told[1]
 
 
 @pytest.mark.parametrize(
