@@ -61,6 +61,8 @@ class ConvertConfig:
             )
         if self.dtype != 'float32' and not is_gguf:
             raise ValueError(f'--dtype {self.dtype} is for a .gguf; other files are float32')
+        if os.path.realpath(path) == os.getcwd():
+            raise ValueError(f"DESTINATION is '{path}', this folder; name a new one in it")
         if os.path.lexists(path) and not (_is_empty_folder(path) and not is_gguf):
             raise ValueError(f'{path} is there already, and stays as it is; name a new one')
         if is_gguf and not os.path.isdir(os.path.dirname(path) or os.curdir):

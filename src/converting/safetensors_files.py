@@ -47,6 +47,8 @@ def tensors_of(path):
     size = os.path.getsize(path)
     with open(path, 'rb') as file:
         start = file.read(8)
+        if start == b'version ':
+            raise ValueError(f'{path} is a pointer of Git LFS, and no model yet: git lfs pull')
         length = struct.unpack('<Q', start)[0] if len(start) == 8 else 0
         if not 2 <= length <= LONGEST_HEADER:
             raise ValueError(f'{path} is not a safetensors file, or is damaged')

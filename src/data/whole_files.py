@@ -50,11 +50,11 @@ def complete(path):
 
 @contextlib.contextmanager
 def complete_folder(path):
-    """A new folder that will be `path`, where nothing is, or an empty folder.
+    """A new folder that will be `path`, where nothing is, or an empty folder, or a link to one.
 
     Raises OSError: it cannot be made, or something has that name by then.
     """
-    directory, name = os.path.split(os.path.abspath(path))
+    directory, name = os.path.split(os.path.realpath(path))
     part = os.path.join(directory, f'.{name}.{secrets.token_hex(8)}.part')
     try:
         with processes.locked(f'{part}.lock'):  # who looks for folders of dead processes sees it
@@ -62,7 +62,7 @@ def complete_folder(path):
                 _remove_dead_folders(directory, name)
                 os.mkdir(part)
                 yield part
-                os.rename(part, path)
+                os.rename(part, os.path.join(directory, name))
             finally:
                 shutil.rmtree(part, ignore_errors=True)
                 with contextlib.suppress(FileNotFoundError):

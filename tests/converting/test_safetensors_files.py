@@ -63,6 +63,13 @@ def test_a_file_that_is_cut_off(tmp_path, size):
     assert '\n' not in str(error.value)
 
 
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    path = tmp_path / 'model.safetensors'
+    path.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n')
+    with pytest.raises(ValueError, match='is a pointer of Git LFS, and no model yet: git lfs pull'):
+        safetensors_files.tensors_of(str(path))
+
+
 def test_every_damaged_bit_of_a_header_is_told_or_harmless(tmp_path):
     whole = safetensors.numpy.save({'ab': np.ones(3, np.float32), 'c': np.ones(2, np.float16)})
     (length,) = struct.unpack('<Q', whole[:8])

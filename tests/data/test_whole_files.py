@@ -145,6 +145,15 @@ def test_a_folder_has_its_name_when_it_is_complete(tmp_path):
     assert os.listdir(path) == ['file'] and os.listdir(tmp_path) == [path.name]
 
 
+def test_a_link_to_a_folder_is_a_folder(tmp_path):
+    (tmp_path / 'large').mkdir()
+    (tmp_path / 'link').symlink_to('large')
+    with whole_files.complete_folder(str(tmp_path / 'link')) as part:
+        pathlib.Path(part, 'file').write_text('x')
+    assert (tmp_path / 'large' / 'file').read_text() == 'x' and (tmp_path / 'link').is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ['large', 'link']
+
+
 def test_a_folder_that_is_not_complete_is_removed_unless_somebody_writes_it(tmp_path):
     path = str(tmp_path / 'out')
     with pytest.raises(KeyboardInterrupt), whole_files.complete_folder(path):
