@@ -65,7 +65,7 @@ def read(name, lines, config, longest):
     csv.field_size_limit(longest)
     sample, whole, lines = _sample(lines)
     delimiter, excels = config.delimiter, EXCELS.fullmatch(sample[0]) if sample else None
-    if excels and not delimiter:
+    if excels and delimiter in (None, excels[1]):
         delimiter = excels[1]
         lines = itertools.islice(lines, 1, None)
         sample = sample[1:]

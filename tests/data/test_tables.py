@@ -221,6 +221,8 @@ def test_excel_says_what_its_delimiter_is():
         assert rests('x.csv', line + 'text;topic\none, two;x\n') == ['one, two']
         assert rests('x.csv', line + 'text\none\n') == ['one']
     assert rests('x.csv', 'sep=,\ntext,topic\none;two,x\n') == ['one;two']
+    assert rests('x.csv', 'sep=;\ntext;topic\none, two;x\n', delimiter=';') == ['one, two']
+    assert rests('x.csv', 'sep=;\none; two\n', delimiter=',') == ['one; two']
 
 
 @pytest.mark.parametrize(
