@@ -129,9 +129,11 @@ class LanguageModel:
         """
         sample_config.check(top_k=number)
         logits = generation.logits_after(self._loaded, prompt).astype(np.float64)
+        enc = self._loaded.encoder
+        logits[sample_config.without_token(enc, len(logits))] = -np.inf
         probabilities = np.exp(logits - logits.max())
         probabilities /= probabilities.sum()
-        best = np.argsort(-probabilities, kind='stable')[:number].tolist()
+        best = np.argsort(-probabilities, kind='stable')[: min(number, len(enc.decoder))].tolist()
         return [Token(self.decode([i]), float(probabilities[i]), i) for i in best]
 
     def inside(self, text: str) -> Inside:

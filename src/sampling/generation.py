@@ -99,7 +99,7 @@ def samples(loaded, prompt=None, *, length=None, config=PLAIN, **options):
         vocabulary cannot write the prompt.
     """
     sample_config.check(length=length, **options)
-    enc, prompts = loaded.encoder, prompt if isinstance(prompt, list) else [prompt]
+    enc, prompts = loaded.encoder, [*prompt] if isinstance(prompt, list | tuple) else [prompt]
     contexts = [context_of(enc, prompt) for prompt in prompts]
     lengths = [length_of(loaded.lm, *each, length) for each in zip(prompts, contexts, strict=True)]
     stops = config.stops()
@@ -238,7 +238,7 @@ def _grown(
         batch_size = min(batch_size, nsamples * len(contexts))
     else:
         todo = ((i, number) for number in numbers for i in each)
-    if batch_size * max(lengths) > MOST_TOKENS:
+    if batch_size * max(lengths, default=0) > MOST_TOKENS:
         raise ValueError(
             f'{batch_size} texts of {max(lengths)} tokens are too many at once; lower '
             f'--batch_size or --length: together they may be {MOST_TOKENS}'

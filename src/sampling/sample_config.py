@@ -144,6 +144,8 @@ def phrases(lists):
 
 def ids_of(enc, text):
     """The ids of a text in which `<|endoftext|>` is the token, as in a dataset; a list."""
+    if not isinstance(text, str):
+        raise ValueError(f'{str(text)[:SHOWN]!r} is no prompt; it must be text, or a list of texts')
     if encoder.END_OF_TEXT in text:
         return enc.encode_to_numpy(text).tolist()
     return enc.encode(text)

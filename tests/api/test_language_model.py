@@ -72,6 +72,22 @@ def test_the_next_tokens_are_what_numpy_says(lm, prompt):
     assert lm.next_tokens(prompt, 2) == tokens[:2]
 
 
+def test_ids_that_the_vocabulary_has_not_are_no_next_tokens(lm, monkeypatch):
+    texts = {i: text for i, text in lm._loaded.encoder.decoder.items() if i % 2}
+    monkeypatch.setattr(lm._loaded.encoder, 'decoder', texts)
+    tokens = lm.next_tokens('A', 97)
+    assert sorted(token.id for token in tokens) == list(range(1, 97, 2))
+    assert sum(token.probability for token in tokens) == pytest.approx(1)
+
+
+def test_prompts_of_other_kinds(lm):
+    assert lm.generate([]) == []
+    assert lm.generate(('All', 'All'), length=2, seed=1) == lm.generate('All', length=2, seed=1) * 2
+    for ask in (lm.generate, lm.next_tokens, lambda prompt: list(lm.stream(prompt))):
+        with pytest.raises(ValueError, match='^.5. is no prompt; it must be text, or a list of'):
+            ask(5)
+
+
 def test_texts_are_those_of_generation(lm):
     options = {'length': 9, 'seed': 3, 'nsamples': 3, 'top_k': 20}
     texts = list(generation.generate(generation.load('tiny'), 'All', **options))
