@@ -29,10 +29,19 @@ class EncodeConfig(model_directory.ModelConfig, dataset_config.EncodingConfig):
         super().__post_init__()
         if not os.path.isdir(os.path.dirname(self.out_npz) or os.curdir):
             raise ValueError(f'there is no folder to write {self.out_npz} into; make it first')
-        if os.path.isdir(self.out_npz):
-            raise ValueError(f'{self.out_npz} is a folder; name a file in it')
+        if not self.out_npz:
+            raise ValueError('OUT.npz is an empty text; name a file')
+        for path in (self.out_npz, self.out):
+            if os.path.isdir(path):
+                raise ValueError(f'{path} is a folder; name a file in it')
         if self.loss_on == 'completion' and self.out_npz.endswith('.bin'):
             raise ValueError('--loss_on completion needs an .npz or .npy: a .bin is learnt whole')
+
+    @property
+    def out(self):
+        """The file's name, which ends as one of tokens does."""
+        known = self.out_npz.endswith(token_files.KINDS)
+        return self.out_npz if known else f'{self.out_npz}.npz'
 
 
 def main():
@@ -50,9 +59,7 @@ def encode(config):
         config.model_name, config.models_dir, model_directory.VOCABULARY
     )
     enc = encoder.get_encoder('', directory).with_special_tokens(config.special_tokens)
-    out = config.out_npz
-    if not out.endswith(token_files.KINDS):
-        out = f'{out}.npz'
+    out = config.out
     if os.path.realpath(out) in map(os.path.realpath, text_files.found(config.path)[0]):
         raise ValueError(f'{out} is one of the files in {config.path}; write it elsewhere')
 

@@ -44,6 +44,8 @@ class TrainEncoderConfig:
         text_files.require_encoding(self.encoding)
         if self.characters == (self.vocab_size is not None):
             raise ValueError('give either --vocab_size or --characters')
+        if os.path.isfile(self.out):
+            raise ValueError(f'--out is {self.out}, a file; name a folder')
         if self.vocab_size is not None and self.vocab_size > MOST:
             raise ValueError(f'--vocab_size is {self.vocab_size}; it must be {MOST} or less')
         least = len(_bytes_and(self.special_tokens).encoder)

@@ -26,7 +26,7 @@ def read_hparams(directory):
     path = os.path.join(directory, 'hparams.json')
     hparams = model.default_hparams()
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:
             hparams.override_from_dict(json.loads(file.read(SMALL)))
     except (ValueError, AttributeError, RecursionError) as error:  # JSONDecodeError among them
         raise ValueError(f'{path} does not describe a model: {error}') from None

@@ -204,7 +204,7 @@ def _missing(path, needs):
 def sizes(directory):
     """What hparams.json says, a dict, for whoever has no TensorFlow to check it; else {}."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        with open(os.path.join(directory, 'hparams.json'), encoding='utf-8') as file:
+        with open(os.path.join(directory, 'hparams.json'), encoding='utf-8-sig') as file:
             told = json.loads(file.read(2**16))
             return told if isinstance(told, dict) else {}
     return {}

@@ -141,6 +141,8 @@ def test_it_works_where_the_book_puts_it(small_place):
         (['dset.txt'], 'the following arguments are required: OUT.npz'),
         (['dset.txt', 'none/out.npz'], 'there is no folder to write none/out.npz into'),
         (['dset.txt', 'models'], 'models is a folder; name a file in it'),
+        (['dset.txt', 'folder'], 'folder.npz is a folder; name a file in it'),
+        (['dset.txt', ''], 'OUT.npz is an empty text; name a file'),
         (['dset.txt', 'out.npz', '--combime', '1'], 'unrecognized arguments: --combime 1'),
         (['dset.txt', 'out.npz', '--combine', '-1'], '--combine is -1; it must be 0 or more'),
         (['dset.txt', 'out.npz', '--num_proc', '0'], '--num_proc is 0; it must be 1 or more'),
@@ -162,6 +164,7 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(small_place, typed, arg
     (small_place / 'latin.txt').write_bytes('Größe'.encode('latin-1'))
     (small_place / 'old.npz').write_bytes(b'mine')
     (small_place / 'rows.csv').write_text('text\none\ntwo,three\n')
+    (small_place / 'folder.npz').mkdir()
     before = sorted(os.listdir(small_place))
     result = typed(*arguments)
     assert result.returncode not in (0, None)
