@@ -64,8 +64,9 @@ class EvaluateConfig(model_directory.ModelConfig, dataset_config.DatasetConfig):
         super().__post_init__()
         if bool(self.dataset) == bool(self.choices):
             raise ValueError('give either --dataset or --choices')
-        if self.surprisal and not self.dataset:
-            raise ValueError('--surprisal is of the tokens of a --dataset')
+        for name in ('surprisal', 'stride', 'template', 'column'):
+            if getattr(self, name) and not self.dataset:
+                raise ValueError(f'--{name} is for a --dataset, and means nothing for --choices')
         if self.surprisal and os.path.lexists(self.surprisal):
             raise ValueError(f'{self.surprisal} is there already; give another --surprisal')
         if not os.path.isdir(os.path.dirname(self.surprisal or '') or os.curdir):

@@ -234,7 +234,9 @@ def test_a_choice_larger_than_the_window_is_refused(small):
     [
         ([], 'give either --dataset or --choices'),
         (['--dataset', 'a', '--choices', 'b'], 'give either --dataset or --choices'),
-        (['--choices', 'b', '--surprisal', 'c'], '--surprisal is of the tokens of a --dataset'),
+        (['--choices', 'b', '--surprisal', 'c'], '--surprisal is for a --dataset, and means noth'),
+        (['--choices', 'b', '--stride', '5'], '--stride is for a --dataset, and means nothing for'),
+        (['--choices', 'b', '--template', '{a}'], '--template is for a --dataset, and means noth'),
         (['--dataset', 'a', '--task', 'cbt'], '--task cbt needs its file: --choices FILE'),
         (['--dataset', 'a', '--stride', '0'], '--stride is 0; it must be 1 or more'),
         (['--dataset', 'a', '--surprisal', 'no/x'], 'there is no folder to write no/x into'),
