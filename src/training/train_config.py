@@ -271,6 +271,9 @@ class TrainConfig(
             raise ValueError('--steps and --epochs both say where the run ends; leave out one')
         if self.schedule != 'constant' and not (self.steps or self.epochs):
             raise ValueError(f'--schedule {self.schedule} has to know its end: --steps')
+        if self.schedule != 'constant' and self.min_learning_rate > self.learning_rate:
+            least, most = self.min_learning_rate, self.learning_rate
+            raise ValueError(f'--min_learning_rate is {least}; it must be {most}, or less')
         if not 0 <= self.top_p <= 1:
             raise ValueError(f'--top_p is {self.top_p}; it must be 0 to 1')
         if not 0 <= self.val_split < 1:

@@ -31,3 +31,10 @@ def test_linear_and_cosine_differ_at_a_quarter():
 def test_a_schedule_has_to_know_its_end():
     with pytest.raises(ValueError, match='--schedule cosine has to know its end: --steps'):
         train_config.TrainConfig(dataset='x', schedule='cosine')
+
+
+def test_a_schedule_does_not_end_above_its_beginning():
+    options = {'dataset': 'x', 'learning_rate': 1e-5, 'min_learning_rate': 2e-5, 'steps': 9}
+    with pytest.raises(ValueError, match='--min_learning_rate is 2e-05; it must be 1e-05, or less'):
+        train_config.TrainConfig(schedule='linear', **options)
+    train_config.TrainConfig(**options)  # of which a constant one knows nothing
