@@ -244,3 +244,10 @@ def test_damage_and_lies_are_told_in_one_line(tmp_path, name):
     found = damage.read_each(folder / name, versions, read, str(folder))
     assert 100 < len(found) < len(versions) - 500
     assert {hparams.n_embd for _, hparams in found} == {8}  # which the weights have
+
+
+@pytest.mark.parametrize('place', ['.', ''])
+def test_a_model_is_not_written_in_the_place_of_this_folder(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"DESTINATION is '{place}', this folder; name a new one"):
+        converted(RECORDED / 'huggingface', place)

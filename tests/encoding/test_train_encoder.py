@@ -205,6 +205,7 @@ def test_another_vocabulary_is_never_overwritten(tmp_path):
         (['empty', '--characters'], 'There is no text in empty'),
         (['latin', '--vocab_size', '300'], 'latin: byte 0xf6 at 2 is not utf-8'),
         (['text', '--characters', '--encoding', 'klingon'], "There is no encoding 'klingon'"),
+        (['text', '--characters', '--out', 'text'], '--out is text, a file; name a folder'),
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_nothing(tmp_path, arguments, complaint):
@@ -214,7 +215,7 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(tmp_path, arguments, co
     (tmp_path / 'tensorflow.py').write_text('raise SystemExit("TensorFlow was loaded")')
     paths = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get('PYTHONPATH', '')])
     result = subprocess.run(
-        [sys.executable, '-m', 'src', 'train_encoder', *arguments, '--out', 'out'],
+        [sys.executable, '-m', 'src', 'train_encoder', '--out', 'out', *arguments],
         cwd=tmp_path, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': paths},
     )  # fmt: skip
     assert result.returncode not in (0, None)

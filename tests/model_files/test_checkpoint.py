@@ -311,6 +311,12 @@ def test_killed_at_any_moment_the_last_complete_checkpoint_is_restored(tmp_path,
     assert not list((tmp_path / 'run').glob('saving-*'))
 
 
+def test_hparams_may_have_a_byte_order_mark(tmp_path):
+    (tmp_path / 'hparams.json').write_text('{"n_vocab": 97}', 'utf-8-sig')
+    assert checkpoint.read_hparams(str(tmp_path)).n_vocab == 97
+    assert model_directory.sizes(str(tmp_path)) == {'n_vocab': 97}
+
+
 def test_of_a_huge_file_no_more_is_read_than_the_file_would_have(tmp_path):
     for name in ('hparams.json', 'counter'):
         with open(tmp_path / name, 'wb') as file:
