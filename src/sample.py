@@ -46,7 +46,8 @@ def top_p_logits(logits, p):  # [batch, vocab], 0 < p < 1 -> [batch, vocab]
 
     The token that crosses p is one of them; OpenAI's own top_p_logits leaves it out.
     """
-    probs, p = tf.nn.softmax(logits), tf.maximum(p, np.finfo(np.float32).tiny)  # or none is enough
+    probs = tf.nn.softmax(logits)
+    p = tf.maximum(p, np.finfo(np.float32).tiny)  # 0 would be reached without any token
 
     def enough(kept):
         return tf.reduce_sum(tf.where(kept, probs, 0.0), axis=-1) >= p

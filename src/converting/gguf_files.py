@@ -139,9 +139,9 @@ def opened(path):
             told = escaping.told(fields.get(key))
             raise ValueError(f'{path} has {key} {told}; it must be {known[0]}')
     key = f'{ARCHITECTURE}.attention.layer_norm_epsilon'
-    told = fields.get(key, EPSILON)
-    if not (isinstance(told, float) and np.isclose(told, EPSILON, atol=0)):
-        raise ValueError(f'{path} has {key} {escaping.told(told)}; it must be {EPSILON}')
+    epsilon = fields.get(key, EPSILON)
+    if not (isinstance(epsilon, float) and np.isclose(epsilon, EPSILON, atol=0)):
+        raise ValueError(f'{path} has {key} {escaping.told(epsilon)}; it must be {EPSILON}')
     sizes = {name: fields.get(f'{ARCHITECTURE}.{key}') for name, key in SIZES.items()}
     shape = tensors['token_embd.weight'].shape if 'token_embd.weight' in tensors else ()
     hparams = portable.hparams_of(path, {**sizes, 'n_vocab': int(shape[-1]) if len(shape) else 0})

@@ -180,6 +180,8 @@ def bytes_of(enc):
 def write_surprisal(path, enc, chunks, costs):
     """A line of JSON for each token: id, text, surprisal in nats; null where it is not counted."""
     costs = iter(costs.tolist())
+    if os.path.lexists(path):  # by now
+        raise FileExistsError(f'{path} is there already, and stays as it is')
     with whole_files.complete(path) as file:
         for chunk in chunks:
             for place, token in enumerate(chunk.tolist()):

@@ -75,7 +75,7 @@ class Scheduler:
         self.stopped = True
         with self._changed:
             self._ending = True
-            for texts in self._waiting:  # perhaps for what is being compiled
+            for texts in self._waiting:  # here: the thread may be compiling for a long time
                 self._drop_waiting(texts)
             self._changed.notify()
 

@@ -48,8 +48,8 @@ def finetune(
             0 or less goes on until it is interrupted.
         accumulate_gradients: how many batches there are in a step; 0 is 1.
         restore_from: latest (of the run, else the model), fresh (the model), or a path.
-        multi_gpu: train on all GPUs, each with a batch of its own.
         run_name: the folder in `checkpoint_dir`; it may have folders in front.
+        multi_gpu: train on all GPUs, each with a batch of its own.
         max_checkpoints: how many of those that this call writes stay; 0 or None keeps all.
         overwrite: let earlier ones go, too.
         reuse: means nothing here.
@@ -76,7 +76,7 @@ def finetune(
             'accumulate_gradients': accumulate_gradients or 1,
             'restore_from': os.fspath(restore_from),
             'run_name': run_name,
-            'checkpoint_dir': os.path.join(checkpoint_dir, folders).rstrip(os.path.sep),
+            'checkpoint_dir': os.path.normpath(os.path.join(checkpoint_dir, folders)),
             'sample_every': sample_every,
             'sample_length': sample_length,
             'sample_num': sample_num,

@@ -97,6 +97,11 @@ def test_what_cannot_be_written_leaves_the_numbers(place, capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-4:]] == [
         'loss', 'perplexity', 'bits_per_byte', 'tokens',
     ]  # fmt: skip
+    late = config(dataset='text', surprisal='late.jsonl')
+    (place / 'late.jsonl').write_text('mine')
+    with pytest.raises(FileExistsError, match='late.jsonl is there already, and stays as it is'):
+        evaluate.evaluate(late)
+    assert (place / 'late.jsonl').read_text() == 'mine'
     (place / 'link').symlink_to('nowhere')
     with pytest.raises(ValueError, match='link is there already'):
         config(dataset='text', surprisal='link')
